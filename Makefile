@@ -1,0 +1,67 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# make help lists the verbs. INVENTORY names whom build, server and clean act on.
+
+INVENTORY ?= inventories/local
+VENV := .venv
+BIN := $(VENV)/bin
+PLAY = $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: help prepare build server clean verify demo demo-clean \
+  test test-quick test-full lint unit molecule lock
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+## --- for operators
+
+prepare: $(VENV)/.ready ## Make this machine a controller: tools below .venv, packages through apt
+
+build: $(VENV)/.ready ## Build what the cache lacks on the inventory's build host
+	$(PLAY) playbooks/build.yml
+
+server: $(VENV)/.ready ## Deploy and start everything in INVENTORY
+	$(PLAY) site.yml
+
+verify: $(VENV)/.ready ## Make a little I/O on the targets and show what Prometheus counted
+	$(PLAY) playbooks/verify.yml
+
+clean: $(VENV)/.ready ## Stop the servers in INVENTORY; delete nothing
+	$(PLAY) playbooks/stop.yml
+
+demo: $(VENV)/.ready ## See this machine's own disk latency, in a throw-away host
+	$(BIN)/python -m tests.lab.demo up
+
+demo-clean: $(VENV)/.ready ## Remove what the demo made
+	$(BIN)/python -m tests.lab.demo down
+
+## --- for developers
+
+test: $(VENV)/.ready ## Everything that a change must pass
+	$(BIN)/python -m tests.run lint unit molecule
+
+test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
+	$(BIN)/python -m tests.run lint unit
+
+test-full: $(VENV)/.ready ## Everything there is
+	$(BIN)/python -m tests.run --all
+
+lint: $(VENV)/.ready ## Style of playbooks, YAML and Python
+	$(BIN)/python -m tests.run lint
+
+unit: $(VENV)/.ready ## Unit tests
+	$(BIN)/python -m tests.run unit
+
+molecule: $(VENV)/.ready ## Deploy on a systemd host and look at it
+	$(BIN)/python -m tests.run molecule
+
+lock: ## Resolve requirements-dev.in again (needs uv)
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-header requirements-dev.in -o requirements-dev.txt
+
+$(VENV)/.ready: requirements-dev.txt tests/lab/packages.txt
+	tests/lab/prepare

@@ -1,0 +1,125 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that turn what was asked of hosts and of Prometheus into a readable table."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable
+
+DOCUMENTATION = r"""
+name: report
+short_description: Turn answers of hosts and of Prometheus into a readable table
+"""
+
+# Prometheus' name for a histogram's number of events.
+COUNT = "_count"
+LEFT_OUT = "left out"
+
+
+def text_table(rows: list[dict], columns: list[str]) -> str:
+    """Return rows as text with a header line and aligned columns."""
+    cells = [columns, *([str(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    cells.insert(1, ["-" * width for width in widths])
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _answers(samples: list[dict], ask: str) -> dict[tuple[str, str], float]:
+    """Read one question's answers as {(instance, metric): value}."""
+    return {
+        (labels["instance"], labels.get("metric", "").removesuffix(COUNT)): float(value)
+        for labels, value in ((sample["metric"], sample["value"][1]) for sample in samples)
+        if labels["ask"] == ask
+    }
+
+
+def scraped_since(samples: list[dict], earlier: list[dict]) -> bool:
+    """Say whether every target was scraped again since an earlier answer."""
+    before, now = _answers(earlier, "scraped"), _answers(samples, "scraped")
+    return all(now.get(target, 0.0) > scraped for target, scraped in before.items())
+
+
+def _seconds(value: float | None, metric: str) -> str:
+    """Show a latency in the unit that people read it in, and other numbers as they are."""
+    if value is None or math.isnan(value):
+        return "-"
+    if not metric.endswith("_seconds"):
+        return f"{value:.3g}"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value * 1e6:.3g} µs"
+
+
+def _fault(scraped: bool, shown: bool, events: float) -> str:
+    """Say what keeps a metric from being true, from the kernel's end backwards."""
+    if not scraped:
+        return "Prometheus has no such target: run site.yml"
+    if not shown:
+        return "there is no such series: look at the target in Prometheus and at its journal"
+    if events <= 0:
+        return "no event was counted although the workload makes some"
+    return ""
+
+
+def _decoded(slurped: str) -> dict:
+    """Read the JSON of a slurped file."""
+    return json.loads(base64.b64decode(slurped))
+
+
+def verify_rows(
+    hosts: list[str],
+    manifests: Iterable[str],
+    choices: Iterable[str],
+    before: list[dict],
+    after: list[dict],
+) -> list[dict]:
+    """Join what each host should show with what Prometheus has.
+
+    `manifests` and `choices` are the hosts' slurped manifest.json and choice.json: which metrics
+    must move is what the catalogue says of the programs that run. `before` and `after` are
+    Prometheus' answers. Each row has metric, host, events, p50, p99, age and fault.
+    """
+    earlier, counts = _answers(before, "events"), _answers(after, "events")
+    p50, p99, ages = (_answers(after, ask) for ask in ("p50", "p99", "age"))
+    rows = []
+    for host, manifest, choice in zip(hosts, manifests, choices):
+        catalogue = _decoded(manifest)["catalogue"]["configs"]
+        age = ages.get((host, ""))
+        row = {"host": host, "age": "-" if age is None else f"{age:.0f} s"}
+        for config, verdict in _decoded(choice)["configs"].items():
+            if not verdict["variant"]:
+                dashes = dict.fromkeys(("events", "p50", "p99"), "-")
+                fault = f"{LEFT_OUT}: {verdict['refused']}"
+                rows.append(row | dashes | {"metric": config, "fault": fault})
+                continue
+            for metric in catalogue[config].get("verify", []):
+                key = (host, metric)
+                events = counts.get(key, 0.0) - earlier.get(key, 0.0)
+                rows.append(
+                    row
+                    | {
+                        "metric": metric,
+                        "events": f"{events:.0f}",
+                        "p50": _seconds(p50.get(key), metric),
+                        "p99": _seconds(p99.get(key), metric),
+                        "fault": _fault(age is not None, key in counts, events),
+                    }
+                )
+    return rows
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict:
+        """Return the filters by name."""
+        return {
+            "scraped_since": scraped_since,
+            "text_table": text_table,
+            "verify_rows": verify_rows,
+        }

@@ -1,0 +1,1 @@
+"""Systemd test hosts in podman, and the demo that runs on one."""

@@ -1,0 +1,230 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make and remove Debian hosts that boot systemd, run in podman and answer ssh.
+
+They share the kernel of this machine, so BPF programs in them see real events.
+Every lab has a folder of its own below .lab/ with its key, known hosts and
+inventory; containers carry the checkout's path as a label, so labs of two
+checkouts never meet and those of a removed checkout are cleaned up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+IMAGE = "localhost/linmonitor-lab"
+LABEL_CHECKOUT = "linmonitor.checkout"
+LABEL_LAB = "linmonitor.lab"
+PACKAGES = (
+    "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps,openssh-server,apt-utils"
+)
+BOOT_SECONDS = 60
+EXTRA_CA = Path("/usr/local/share/ca-certificates")
+ULIMITS = ("nofile=20000:20000", "nproc=20000:20000")
+
+
+class LabError(RuntimeError):
+    """A lab could not be made; the message names the command that failed."""
+
+
+def run(*command: str, stdin: str | None = None) -> str:
+    """Return a command's standard output, or raise LabError with its last lines."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
+        raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{tail}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A named group of test hosts that belongs to this checkout."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Key, known hosts and inventory of this lab."""
+        return CHECKOUT / ".lab" / self.name
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory file that `up` writes."""
+        return self.folder / "inventory.yml"
+
+    def container(self, host: str) -> str:
+        """Name of the container that is this host."""
+        digest = hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:6]
+        return f"linmonitor-{digest}-{self.name}-{host}"
+
+    def containers(self) -> list[str]:
+        """Names of this lab's containers, running or not."""
+        listed = run(
+            "podman", "ps", "-a", "--format", "{{.Names}}",
+            "--filter", f"label={LABEL_CHECKOUT}={CHECKOUT}",
+            "--filter", f"label={LABEL_LAB}={self.name}",
+        )  # fmt: skip
+        return listed.split()
+
+    def down(self) -> None:
+        """Remove the hosts and the folder of this lab; both may be absent."""
+        if names := self.containers():
+            run("podman", "rm", "--force", "--time", "2", "--volumes", *names)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def up(self, hosts: dict[str, str], groups: dict[str, list[str]]) -> Path:
+        """Boot `hosts` ({name: Debian suite}) afresh and return their inventory file."""
+        require_root()
+        remove_abandoned()
+        self.down()
+        self.folder.mkdir(parents=True, mode=0o700)
+        key = self.folder / "id_ed25519"
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "linmonitor-lab", "-f", str(key))
+        for suite in set(hosts.values()):
+            build_image(suite)
+        for host, suite in hosts.items():
+            self._boot(host, suite)
+        addresses = {host: self._address(host) for host in hosts}
+        known = "".join(self._host_key(host, addresses[host]) for host in hosts)
+        (self.folder / "known_hosts").write_text(known)
+        self.inventory.write_text(yaml.safe_dump(self._inventory(addresses, groups)))
+        return self.inventory
+
+    def _boot(self, host: str, suite: str) -> None:
+        name = self.container(host)
+        # runc: crun refuses the hybrid cgroup layout that many hosts still have.
+        run(
+            "podman", "run", "--detach", "--runtime", "runc", "--systemd=always", "--privileged",
+            *(f"--ulimit={limit}" for limit in ULIMITS),
+            "--name", name, "--hostname", host,
+            "--label", f"{LABEL_CHECKOUT}={CHECKOUT}", "--label", f"{LABEL_LAB}={self.name}",
+            image_tag(suite), "/sbin/init",
+        )  # fmt: skip
+        deadline = time.monotonic() + BOOT_SECONDS
+        state = ""
+        while state not in ("running", "degraded"):
+            if time.monotonic() > deadline:
+                raise LabError(f"{name} did not boot in {BOOT_SECONDS} s (state: {state!r})")
+            time.sleep(0.3)
+            state = subprocess.run(
+                ["podman", "exec", name, "systemctl", "is-system-running"],
+                capture_output=True, text=True, check=False,
+            ).stdout.strip()  # fmt: skip
+        public_key = (self.folder / "id_ed25519.pub").read_text()
+        install = "install -d -m 0700 /root/.ssh && cat > /root/.ssh/authorized_keys"
+        run("podman", "exec", "-i", name, "sh", "-c", install, stdin=public_key)
+
+    def _address(self, host: str) -> str:
+        inspected = json.loads(run("podman", "inspect", self.container(host)))[0]
+        return inspected["NetworkSettings"]["Networks"]["podman"]["IPAddress"]
+
+    def _host_key(self, host: str, address: str) -> str:
+        key = run(
+            "podman", "exec", self.container(host), "cat", "/etc/ssh/ssh_host_ed25519_key.pub"
+        )
+        return f"{address} {' '.join(key.split()[:2])}\n"
+
+    def _inventory(self, addresses: dict[str, str], groups: dict[str, list[str]]) -> dict:
+        ssh_args = f"-o UserKnownHostsFile={self.folder}/known_hosts -o IdentitiesOnly=yes"
+        return {
+            "all": {
+                "vars": {
+                    "ansible_user": "root",
+                    "ansible_ssh_private_key_file": str(self.folder / "id_ed25519"),
+                    "ansible_ssh_common_args": ssh_args,
+                },
+                "hosts": {host: {"ansible_host": ip} for host, ip in addresses.items()},
+                "children": {
+                    group: {"hosts": dict.fromkeys(members)} for group, members in groups.items()
+                },
+            }
+        }
+
+
+def require_root() -> None:
+    """Refuse with a readable message: the hosts must be able to load BPF programs."""
+    if subprocess.run(["id", "-u"], capture_output=True, text=True, check=True).stdout != "0\n":
+        raise LabError("Test hosts load BPF programs, so they need root: run it again with sudo.")
+
+
+def remove_abandoned() -> None:
+    """Remove lab hosts whose checkout no longer exists."""
+    for container in json.loads(run("podman", "ps", "-a", "--format", "json")):
+        checkout = (container.get("Labels") or {}).get(LABEL_CHECKOUT)
+        if checkout and not Path(checkout).exists():
+            run("podman", "rm", "--force", "--time", "2", "--volumes", container["Id"])
+
+
+def image_tag(suite: str) -> str:
+    """Name of the image; it changes with everything that the image is made from."""
+    recipe = hashlib.sha256(PACKAGES.encode())
+    for certificate in sorted(EXTRA_CA.glob("*.crt")):
+        recipe.update(certificate.read_bytes())
+    return f"{IMAGE}:{suite}-{recipe.hexdigest()[:12]}"
+
+
+def build_image(suite: str) -> None:
+    """Make the base image of a Debian suite from Debian's archive, once."""
+    tag = image_tag(suite)
+    exists = subprocess.run(["podman", "image", "exists", tag], check=False).returncode == 0
+    if exists:
+        return
+    print(f"lab: making the {suite} image from Debian's archive (about 30 s)", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        tarball = Path(scratch) / "root.tar"
+        run(
+            "mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}",
+            # Companies with an inspecting proxy have certificates of their own.
+            f'--customize-hook=cp {EXTRA_CA}/*.crt "$1{EXTRA_CA}/" 2>/dev/null || true',
+            '--customize-hook=chroot "$1" update-ca-certificates',
+            suite, str(tarball),
+        )  # fmt: skip
+        if not tarfile.is_tarfile(tarball):
+            raise LabError(f"mmdebstrap made no root file system of {suite}")
+        run("podman", "import", "--quiet", str(tarball), tag)
+
+
+def parse_groups(specs: list[str]) -> dict[str, list[str]]:
+    """Read `group=host,host` specifications."""
+    return {group: hosts.split(",") for group, _, hosts in (spec.partition("=") for spec in specs)}
+
+
+def main() -> int:
+    """Command line: `up LAB host=suite … --group name=host,…` and `down LAB`."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.hosts", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", help="boot hosts afresh and print their inventory file")
+    up.add_argument("lab")
+    up.add_argument("hosts", nargs="+", metavar="host=suite")
+    up.add_argument("--group", action="append", default=[], metavar="group=host,host")
+    down = verbs.add_parser("down", help="remove a lab's hosts")
+    down.add_argument("lab")
+    arguments = parser.parse_args()
+    lab = Lab(arguments.lab)
+    try:
+        if arguments.verb == "down":
+            lab.down()
+        else:
+            hosts = dict(spec.split("=", 1) for spec in arguments.hosts)
+            print(lab.up(hosts, parse_groups(arguments.group)))
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

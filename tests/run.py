@@ -1,0 +1,66 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the named parts of the test suite, one after the other, with their times.
+
+Every part runs even if an earlier one failed; the last lines say what passed,
+what failed and what was not run at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+PARTS: dict[str, list[list[str]]] = {
+    "lint": [
+        ["yamllint", "--strict", "."],
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["ansible-lint", "--offline", "--profile", "production"],
+    ],
+    "unit": [["pytest", "--numprocesses=2", "--quiet"]],
+    "molecule": [["molecule", "test"]],
+}
+
+
+def run_part(commands: list[list[str]]) -> bool:
+    """Run a part's commands; say whether all of them succeeded."""
+    passed = True
+    for command in commands:
+        print(f"$ {' '.join(command)}", flush=True)
+        passed &= subprocess.run(command, cwd=CHECKOUT, check=False).returncode == 0
+    return passed
+
+
+def main() -> int:
+    """Run the parts named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part")
+    parser.add_argument("--all", action="store_true", help="every part there is")
+    options = parser.parse_args()
+    wanted = list(PARTS) if options.all else options.parts
+    results: dict[str, tuple[bool, float]] = {}
+    for part in wanted:
+        print(f"\n=== {part}", flush=True)
+        started = time.monotonic()
+        passed = run_part(PARTS[part])
+        results[part] = (passed, time.monotonic() - started)
+
+    print("\n=== summary")
+    for part, (passed, seconds) in results.items():
+        print(f"{'passed' if passed else 'FAILED':8}{seconds:6.0f} s  {part}")
+    for part in PARTS:
+        if part not in results:
+            print(f"{'not run':18}{part}")
+    failed = sum(not passed for passed, _ in results.values())
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
