@@ -42,7 +42,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_OPENING);
-	__type(key, struct sock *);
+	__type(key, u64);
 	__type(value, u64);
 } opening SEC(".maps");
 
@@ -69,23 +69,23 @@ int set_state(u64 *ctx)
 	struct sock *sk = (struct sock *)ctx[0];
 	int from = ctx[1], to = ctx[2];
 	struct connect_key key = {};
-	u64 now, *begun;
+	u64 socket = (u64)sk, now, *begun;
 	struct peer peer;
 
 	if (to == TCP_SYN_SENT) {
 		now = bpf_ktime_get_ns();
-		if (is_tcp(sk) && bpf_map_update_elem(&opening, &sk, &now, BPF_ANY))
+		if (is_tcp(sk) && bpf_map_update_elem(&opening, &socket, &now, BPF_ANY))
 			count_dropped();
 		return 0;
 	}
 	// SYN_RECV: both ends opened at once, the answer is still to come.
 	if ((from != TCP_SYN_SENT && from != TCP_SYN_RECV) || to == TCP_SYN_RECV)
 		return 0;
-	begun = bpf_map_lookup_elem(&opening, &sk);
+	begun = bpf_map_lookup_elem(&opening, &socket);
 	if (!begun)
 		return 0;
 	now = elapsed(*begun, bpf_ktime_get_ns());
-	bpf_map_delete_elem(&opening, &sk);
+	bpf_map_delete_elem(&opening, &socket);
 	peer = peer_of(&sk->__sk_common);
 	key.family = peer.family;
 	key.scope = peer.scope;

@@ -38,7 +38,7 @@ struct sending {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_SENDING);
-	__type(key, struct sock *);
+	__type(key, u64);
 	__type(value, struct sending);
 } sending SEC(".maps");
 
@@ -46,9 +46,10 @@ struct {
 // before; whether it was sent is known only behind, at the tracepoint.
 static __always_inline int begin(struct sock *sk, struct sk_buff *skb)
 {
+	u64 socket = (u64)sk;
 	struct sending entry = {.skb = (u64)skb, .last_sent = READ(skb, skb_mstamp_ns)};
 
-	if (bpf_map_update_elem(&sending, &sk, &entry, BPF_ANY))
+	if (bpf_map_update_elem(&sending, &socket, &entry, BPF_ANY))
 		count_dropped();
 	return 0;
 }
@@ -71,7 +72,8 @@ TRACEPOINT(tcp_retransmit_skb)
 int sent(u64 *ctx)
 {
 	struct sock *sk = (struct sock *)ctx[0];
-	struct sending *entry = bpf_map_lookup_elem(&sending, &sk);
+	u64 socket = ctx[0];
+	struct sending *entry = bpf_map_lookup_elem(&sending, &socket);
 	struct delay_key key = {};
 	struct peer peer;
 
@@ -87,7 +89,7 @@ int sent(u64 *ctx)
 		increment_duration(&tcp_retransmit_delay_seconds, &key, MIN_SLOT, MAX_SLOT,
 				   elapsed(entry->last_sent, bpf_ktime_get_ns()));
 	}
-	bpf_map_delete_elem(&sending, &sk);
+	bpf_map_delete_elem(&sending, &socket);
 	return 0;
 }
 
@@ -96,8 +98,8 @@ int sent(u64 *ctx)
 TRACEPOINT(tcp_destroy_sock)
 int destroy(u64 *ctx)
 {
-	struct sock *sk = (struct sock *)ctx[0];
+	u64 socket = ctx[0];
 
-	bpf_map_delete_elem(&sending, &sk);
+	bpf_map_delete_elem(&sending, &socket);
 	return 0;
 }
