@@ -81,7 +81,7 @@ static __always_inline u64 number_of(struct request *rq)
 {
 	u64 number = (u64)rq;
 
-#ifdef VARIANT_TP_BTF
+#ifdef TYPED
 	asm volatile("%0 -= %1" : "+r"(number) : "r"(&starts));
 #endif
 	return number;

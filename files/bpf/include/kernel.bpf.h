@@ -29,7 +29,7 @@ typedef __u64 u64;
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
-	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 
@@ -38,13 +38,19 @@ enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 
 #define __relocated __attribute__((preserve_access_index))
 
-// One source, two ways in. Both get the tracepoint's arguments as an array.
-// tp_btf may follow typed pointers itself; raw_tp copies through a helper.
-#if defined(VARIANT_TP_BTF)
+// One source, several ways in: tracepoints as tp_btf or raw_tp, functions as
+// fentry or kprobe. With types (tp_btf, fentry) a program follows pointers
+// itself; without, it copies through a helper, which costs more.
+#if defined(VARIANT_TP_BTF) || defined(VARIANT_FENTRY)
+#define TYPED
 #define TRACEPOINT(name) SEC("tp_btf/" #name)
+#define FUNCTION(name) SEC("fentry/" #name)
+#define FUNCTION_EXIT(name) SEC("fexit/" #name)
 #define READ(pointer, ...) ___arrow(pointer, __VA_ARGS__)
 #else
 #define TRACEPOINT(name) SEC("raw_tp/" #name)
+#define FUNCTION(name) SEC("kprobe/" #name)
+#define FUNCTION_EXIT(name) SEC("kretprobe/" #name)
 #define READ(pointer, ...) BPF_CORE_READ(pointer, __VA_ARGS__)
 #endif
 

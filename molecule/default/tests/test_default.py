@@ -24,10 +24,8 @@ def manifest(host):
 
 def get(host, url: str) -> str:
     """Fetch a URL from inside the host, whose services listen on its loopback."""
-    return host.check_output(
-        "python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())' %s",
-        url,
-    )
+    program = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+    return host.check_output("python3 -c %s %s", program, url)
 
 
 def query(host, expression: str) -> list[dict]:

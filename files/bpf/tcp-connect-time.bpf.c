@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright: linmonitor.stack contributors
+//
+// How long active opens take and how they end: docs/programs.md,
+// tcp-connect-time.
+#include "sock.bpf.h"
+
+#define DROPPED tcp_connect_time_dropped_total
+#include "maps.bpf.h"
+
+#define MAX_SLOT 27 // 134 s, beyond the last SYN's timeout
+#define RESULTS 5
+#define MAX_OPENING 65536
+
+// Of asm-generic/errno.h.
+#define ECONNABORTED 103
+#define ETIMEDOUT 110
+#define ECONNREFUSED 111
+
+enum result {
+	OK,
+	REFUSED,
+	TIMEOUT,
+	ABORTED,
+	OTHER,
+};
+
+struct connect_key {
+	u8 family;
+	u8 scope;
+	u8 result;
+	u8 bucket;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FAMILIES *SCOPES *RESULTS *(MAX_SLOT + 2));
+	__type(key, struct connect_key);
+	__type(value, u64);
+} tcp_connect_time_seconds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_OPENING);
+	__type(key, u64);
+	__type(value, u64);
+} opening SEC(".maps");
+
+static __always_inline u8 result_of(struct sock *sk, int state)
+{
+	if (state == TCP_ESTABLISHED)
+		return OK;
+	switch (READ(sk, sk_err)) {
+	case ECONNREFUSED:
+		return REFUSED;
+	case ETIMEDOUT:
+		return TIMEOUT;
+	case 0: // given up here: close(), or the process ended
+	case ECONNABORTED:
+		return ABORTED;
+	default:
+		return OTHER;
+	}
+}
+
+TRACEPOINT(inet_sock_set_state)
+int set_state(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	int from = ctx[1], to = ctx[2];
+	struct connect_key key = {};
+	u64 socket = (u64)sk, now, *begun;
+	struct peer peer;
+
+	if (to == TCP_SYN_SENT) {
+		now = bpf_ktime_get_ns();
+		if (is_tcp(sk) && bpf_map_update_elem(&opening, &socket, &now, BPF_ANY))
+			count_dropped();
+		return 0;
+	}
+	// SYN_RECV: both ends opened at once, the answer is still to come.
+	if ((from != TCP_SYN_SENT && from != TCP_SYN_RECV) || to == TCP_SYN_RECV)
+		return 0;
+	begun = bpf_map_lookup_elem(&opening, &socket);
+	if (!begun)
+		return 0;
+	now = elapsed(*begun, bpf_ktime_get_ns());
+	bpf_map_delete_elem(&opening, &socket);
+	peer = peer_of(&sk->__sk_common);
+	key.family = peer.family;
+	key.scope = peer.scope;
+	key.result = result_of(sk, to);
+	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, now);
+	return 0;
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright: linmonitor.stack contributors
+//
+// How long a segment had been on its way when it was sent again:
+// docs/programs.md, tcp-retransmit-delay.
+#include "regs-ip.bpf.h"
+#include "retransmit.bpf.h"
+
+#define DROPPED tcp_retransmit_delay_dropped_total
+#include "maps.bpf.h"
+
+#define MIN_SLOT 10 // 1 ms
+#define MAX_SLOT 27 // 134 s
+#define TYPES 4
+#define MAX_SENDING 4096
+
+struct delay_key {
+	u8 family;
+	u8 scope;
+	u8 type;
+	u8 bucket;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FAMILIES *SCOPES *TYPES *(MAX_SLOT - MIN_SLOT + 2));
+	__type(key, struct delay_key);
+	__type(value, u64);
+} tcp_retransmit_delay_seconds SEC(".maps");
+
+// The segment a socket is sending again and when it was last sent. The socket
+// lock allows one at a time.
+struct sending {
+	u64 skb;
+	u64 last_sent;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SENDING);
+	__type(key, u64);
+	__type(value, struct sending);
+} sending SEC(".maps");
+
+// Sending stamps the segment anew, so its last transmission must be read
+// before; whether it was sent is known only behind, at the tracepoint.
+static __always_inline int begin(struct sock *sk, struct sk_buff *skb)
+{
+	u64 socket = (u64)sk;
+	struct sending entry = {.skb = (u64)skb, .last_sent = READ(skb, skb_mstamp_ns)};
+
+	if (bpf_map_update_elem(&sending, &socket, &entry, BPF_ANY))
+		count_dropped();
+	return 0;
+}
+
+// The first calls the second, and either may be reached alone, or be inlined
+// into a caller of its own file: together they see every retransmission.
+FUNCTION(tcp_retransmit_skb)
+int retransmit(function_context *ctx)
+{
+	return begin((struct sock *)ARGUMENT(ctx, 0), (struct sk_buff *)ARGUMENT(ctx, 1));
+}
+
+FUNCTION(__tcp_retransmit_skb)
+int retransmit_now(function_context *ctx)
+{
+	return begin((struct sock *)ARGUMENT(ctx, 0), (struct sk_buff *)ARGUMENT(ctx, 1));
+}
+
+TRACEPOINT(tcp_retransmit_skb)
+int sent(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	u64 socket = ctx[0];
+	struct sending *entry = bpf_map_lookup_elem(&sending, &socket);
+	struct delay_key key = {};
+	struct peer peer;
+
+	if (!entry || entry->skb != ctx[1]) {
+		count_dropped();
+		return 0;
+	}
+	if (was_sent(ctx)) {
+		peer = peer_of(&sk->__sk_common);
+		key.family = peer.family;
+		key.scope = peer.scope;
+		key.type = retransmit_type_of(sk);
+		increment_duration(&tcp_retransmit_delay_seconds, &key, MIN_SLOT, MAX_SLOT,
+				   elapsed(entry->last_sent, bpf_ktime_get_ns()));
+	}
+	bpf_map_delete_elem(&sending, &socket);
+	return 0;
+}
+
+// A segment that could not be sent leaves its entry until the socket's next
+// try, or its end.
+TRACEPOINT(tcp_destroy_sock)
+int destroy(u64 *ctx)
+{
+	u64 socket = ctx[0];
+
+	bpf_map_delete_elem(&sending, &socket);
+	return 0;
+}

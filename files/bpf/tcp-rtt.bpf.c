@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright: linmonitor.stack contributors
+//
+// Smoothed round-trip time, sampled when an ACK brings news: docs/programs.md,
+// tcp-rtt.
+#include "sock.bpf.h"
+
+#define DROPPED tcp_rtt_dropped_total
+#include "maps.bpf.h"
+
+#define MIN_SLOT 5  // 32 us
+#define MAX_SLOT 25 // 33.6 s
+
+struct rtt_key {
+	u8 family;
+	u8 scope;
+	u8 bucket;
+	u8 padding;
+};
+
+// Per CPU: the only program that may run for every received segment.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, FAMILIES *SCOPES *(MAX_SLOT - MIN_SLOT + 2));
+	__type(key, struct rtt_key);
+	__type(value, u64);
+} tcp_rtt_seconds SEC(".maps");
+
+TRACEPOINT(tcp_probe)
+int receive(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	struct sk_buff *skb = (struct sk_buff *)ctx[1];
+	struct tcp_sock *tp = tcp_sock_of(sk);
+	struct rtt_key key = {};
+	struct peer peer;
+	u32 srtt;
+
+	if (!tp)
+		return 0;
+	// Sequence numbers wrap: later means a positive difference. A segment
+	// that acknowledges nothing new says nothing new about the way.
+	if ((s32)(READ(TCP_SKB_CB(skb), ack_seq) - READ(tp, snd_una)) <= 0)
+		return 0;
+	srtt = READ(tp, srtt_us) >> 3; // kept in eighths
+	if (!srtt)
+		return 0;
+	peer = peer_of(&sk->__sk_common);
+	key.family = peer.family;
+	key.scope = peer.scope;
+	increment_histogram(&tcp_rtt_seconds, &key, exp2_slot(srtt, MIN_SLOT, MAX_SLOT), MAX_SLOT,
+			    srtt);
+	return 0;
+}
