@@ -37,10 +37,10 @@ def _answers(samples: list[dict], ask: str) -> dict[tuple[str, str], float]:
     }
 
 
-def scraped_since(samples: list[dict], earlier: list[dict]) -> bool:
-    """Say whether every target was scraped again since an earlier answer."""
+def scraped_since(samples: list[dict], earlier: list[dict], hosts: list[str]) -> bool:
+    """Say whether every host was scraped again since an earlier answer."""
     before, now = _answers(earlier, "scraped"), _answers(samples, "scraped")
-    return all(now.get(target, 0.0) > scraped for target, scraped in before.items())
+    return all(now.get((host, ""), 0.0) > before.get((host, ""), 0.0) for host in hosts)
 
 
 def _seconds(value: float | None, metric: str) -> str:
