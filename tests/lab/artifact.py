@@ -33,7 +33,15 @@ def cached_artifact() -> Path:
     """Return the artifact's place in the cache, after building it where it is missing."""
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "answer"
-        play("-i", "localhost,", "-c", "local", "tests/lab/artifact.yml", "-e", f"answer={answer}")
+        here = (
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            f"ansible_python_interpreter={sys.executable}",
+        )
+        play(*here, "tests/lab/artifact.yml", "-e", f"answer={answer}")
         artifact = Path(answer.read_text())
     if not artifact.exists():
         print("lab: building the artifact (some minutes)", flush=True)

@@ -1,0 +1,213 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After each fault the old release serves, or the next run makes the host whole."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Box, sha256
+
+
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    """Replace bytes of a file by as many others, at least once."""
+    content = path.read_bytes()
+    assert old in content
+    assert len(old) == len(new) or path.suffix == ".py"
+    path.write_bytes(content.replace(old, new))
+
+
+def write_script(path: Path, text: str) -> None:
+    """Put a shell script in a program's place."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def truncate_exporter(folder: Path) -> None:
+    os.truncate(folder / "bin/ebpf_exporter", 1_000_000)
+
+
+def pass_the_trial_and_never_start(folder: Path) -> None:
+    script = 'case "$*" in *--config.check*) exit 0;; esac; echo "broken on purpose"; exit 1'
+    write_script(folder / "bin/ebpf_exporter", script)
+
+
+def attach_nothing(folder: Path) -> None:
+    """Aim the raw tracepoints at names that no kernel has, and let the trial overlook it."""
+    programs = folder / "programs/biolatency"
+    shutil.copyfile(programs / "raw_tp.bpf.o", programs / "tp_btf.bpf.o")
+    replace(programs / "tp_btf.bpf.o", b"raw_tp/block_rq_", b"raw_tp/blokk_rq_")
+    replace(folder / "choose.py", b'"--config.strict",', b"")
+
+
+def answer_elsewhere(folder: Path) -> None:
+    replace(folder / "bin/ebpf_exporter", b"/metrics", b"/metricz")
+
+
+BAD_RELEASES = {
+    truncate_exporter: "failed its trial",
+    pass_the_trial_and_never_start: "broken on purpose",
+    attach_nothing: "is not attached",
+    answer_elsewhere: "/metrics does not answer",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), BAD_RELEASES.items(), ids=[change.__name__ for change in BAD_RELEASES]
+)
+def test_bad_release_leaves_the_old_one_running(
+    box: Box, fabricate: Callable, change: Callable, said: str
+) -> None:
+    before = box.current()
+    bad = fabricate(change)
+    status, output = box.play("site", ebpf_exporter_artifact=str(bad))
+    assert status != 0
+    assert said in output
+    assert box.current() == before
+    assert box.faults() == ""
+    assert sha256(bad)[:16] not in box.run("ls /opt/linmonitor/releases")
+
+
+def test_first_release_that_is_bad_leaves_nothing_running(
+    bare_box: Box, fabricate: Callable
+) -> None:
+    bare_box.play("uninstall")
+    bad = fabricate(pass_the_trial_and_never_start)
+    status, output = bare_box.play("site", ebpf_exporter_artifact=str(bad))
+    assert status != 0
+    assert "there was none before it" in output
+    assert bare_box.current() == ""
+    assert bare_box.run("systemctl show --value -p LoadState ebpf_exporter") == "not-found"
+
+
+# What a converged host may cost over ssh, 0.2 s each.
+EXECUTIONS = 15
+KILL_AT = [
+    "Unpack the artifact",
+    "Put the whole release in place",
+    "Load every wanted program alone",
+    "Point the link to",
+    "Restart the exporter",
+]
+
+
+@pytest.mark.parametrize("task", KILL_AT)
+def test_play_killed_midway_is_made_whole_by_the_next(box: Box, task: str) -> None:
+    settings = {"ebpf_exporter_allowed_sources": [f"192.0.2.{KILL_AT.index(task) + 1}"]}
+    before = box.current()
+    process = box.start("site", **settings)
+    assert any(task in line for line in process.stdout), f"the play never came to {task}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert box.serves()
+    assert box.deploy(**settings) != before
+    assert "draft" not in box.current()
+
+
+def test_removed_release_comes_back(box: Box) -> None:
+    before = box.deploy()
+    box.run(f"rm -r {before}")
+    assert box.deploy() == before
+
+
+def test_full_disk_leaves_the_old_release_running(box: Box) -> None:
+    before = box.current()
+    releases = "/opt/linmonitor/releases"
+    box.run(f"mount -t tmpfs -o size=8M full {releases}")
+    status, output = box.play("site")
+    left = box.run(f"ls {releases}")
+    box.run(f"umount {releases}")
+    assert status != 0
+    assert "No space left on device" in output
+    assert left == ""
+    assert box.current() == before
+    assert box.faults() == ""
+
+
+def test_altered_cache_is_not_sent(box: Box, tmp_path: Path) -> None:
+    before = box.current()
+    entry = tmp_path / "artifacts" / box.artifact.parent.name
+    shutil.copytree(box.artifact.parent, entry)
+    os.truncate(entry / box.artifact.name, 1_000_000)
+    status, output = box.play("site", ebpf_exporter_artifact="", ebpf_exporter_cache=str(tmp_path))
+    assert status != 0
+    assert str(entry / box.artifact.name) in output
+    assert "truncated or altered" in output
+    assert "playbooks/build.yml" in output
+    assert box.current() == before
+    assert box.faults() == ""
+
+
+def test_download_that_was_altered_is_refused(
+    box: Box, fabricate: Callable, tmp_path: Path
+) -> None:
+    before = box.current()
+    altered = fabricate(truncate_exporter)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=altered.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, output = box.play(
+            "site",
+            ebpf_exporter_artifact=f"http://127.0.0.1:{server.server_port}/{altered.name}",
+            ebpf_exporter_artifact_sha256=sha256(box.artifact)[::-1],
+            ebpf_exporter_cache=str(tmp_path),
+        )
+        server.shutdown()
+    assert status != 0
+    assert "checksum" in output
+    assert box.current() == before
+
+
+def test_two_plays_at_once_end_whole(box: Box) -> None:
+    settings = {"ebpf_exporter_allowed_sources": ["192.0.2.99"]}
+    both = [box.start("site", **settings) for _ in range(2)]
+    for process in both:
+        process.communicate()
+    assert box.serves()
+    box.deploy(**settings)
+
+
+def test_rollback_goes_back_and_forth_with_unit_and_settings(box: Box) -> None:
+    old = box.deploy()
+    new = box.deploy(ebpf_exporter_allowed_sources=["192.0.2.50"])
+    installed = "cat /etc/systemd/system/ebpf_exporter.service"
+    assert "192.0.2.50" in box.run(installed)
+    assert new != old
+    for release, present in ((old, False), (new, True)):
+        status, output = box.play("rollback")
+        assert status == 0, output[-3000:]
+        assert box.current() == release
+        assert ("192.0.2.50" in box.run(installed)) == present
+        assert box.faults() == ""
+
+
+def test_rollback_without_an_older_release_says_so(box: Box) -> None:
+    box.run(f"ls -d /opt/linmonitor/releases/* | grep -v {box.current()} | xargs rm -rf")
+    status, output = box.play("rollback")
+    assert status != 0
+    assert "no release on box to go back to" in output
+    assert box.faults() == ""
+
+
+def test_start_after_stop_serves_again(box: Box) -> None:
+    assert box.play("stop")[0] == 0
+    assert box.run("systemctl is-active ebpf_exporter") == "inactive"
+    assert box.play("start")[0] == 0
+    assert box.faults() == ""
+
+
+def test_converged_run_is_cheap_and_changes_nothing(box: Box) -> None:
+    box.deploy()
+    process = box.start("site", verbosity=3)
+    output, _ = process.communicate()
+    assert "changed=0" in output
+    assert output.count("SSH: EXEC") <= EXECUTIONS
