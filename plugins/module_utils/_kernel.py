@@ -97,16 +97,16 @@ def machine(root: str) -> str:
     return text(root, "/proc/sys/kernel/arch") or platform.machine()
 
 
-def version(kernel_release: Optional[str]) -> Tuple[int, ...]:
+def version(kernel_release: str) -> Tuple[int, ...]:
     """Turn a release into numbers that sort: 6.1.0-32-amd64 is (6, 1, 0, 32).
 
     The flavour, from the first dash before a letter, is no part of the age.
     """
-    age = re.split(r"-(?=[A-Za-z])", kernel_release or "")[0]
+    age = re.split(r"-(?=[A-Za-z])", kernel_release)[0]
     return tuple(int(digits) for digits in re.findall(r"\d+", age))
 
 
-def config(root: str, kernel_release: Optional[str]) -> Config:
+def config(root: str, kernel_release: str) -> Config:
     """Read the configuration of the running kernel from the first place that has one."""
     problems = []
     for path in (
@@ -163,7 +163,7 @@ def installed_kernels(root: str) -> List[str]:
     return sorted(releases, key=lambda one: (version(one), one))
 
 
-def build_link(root: str, kernel_release: Optional[str]) -> Tuple[str, Optional[str]]:
+def build_link(root: str, kernel_release: str) -> Tuple[str, Optional[str]]:
     """Judge the link to the headers: (valid, folder), (broken, target) or (absent, None).
 
     Valid means that modules can be built: a Makefile and the generated configuration.
