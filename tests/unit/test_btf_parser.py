@@ -139,7 +139,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("data", "reason"), BAD, ids=[reason for _, reason in BAD])
+@pytest.mark.parametrize(("data", "reason"), BAD, ids=[reason for _data, reason in BAD])
 def test_bad_file_is_refused_with_its_reason(data, reason):
     with pytest.raises(_btf.BtfError, match=reason):
         _btf.Btf(data)

@@ -11,7 +11,7 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import _program
 from catalogues import CATALOGUE
 from hosts import HOSTS, KPROBES, put
 
-CEILING = {"CAP_BPF", "CAP_PERFMON"}
+CEILING = frozenset({"CAP_BPF", "CAP_PERFMON"})
 ADMIN = CEILING | {"CAP_SYS_ADMIN"}
 
 
