@@ -182,10 +182,11 @@ class Chooser:
 
     def _fit_together(self, verdicts: dict[str, dict]) -> None:
         """Leave out what loads alone but not beside the others."""
-        if not self.load(variants_of(verdicts)).reason:
+        alone = variants_of(verdicts)
+        if not alone or not self.load(alone).reason:
             return
         together: dict[str, str] = {}
-        for config, variant in variants_of(verdicts).items():
+        for config, variant in alone.items():
             verdict = self.load({**together, config: variant})
             if verdict.reason:
                 verdicts[config]["variant"] = None
