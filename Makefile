@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full lint unit molecule lock
+  test test-quick test-full lint unit molecule docs lock
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ unit: $(VENV)/.ready ## Unit tests
 
 molecule: $(VENV)/.ready ## Deploy on a systemd host and look at it
 	$(BIN)/python -m tests.run molecule
+
+docs: $(VENV)/.ready ## Write the pages that are generated
+	$(BIN)/python -m tests.docs.variables
 
 lock: ## Resolve requirements-dev.in again (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
