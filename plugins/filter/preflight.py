@@ -9,6 +9,10 @@ from typing import Any
 DOCUMENTATION = r"""
 name: preflight
 short_description: Turn answers about kernels and programs into a report and its table
+version_added: 1.0.0
+description:
+  - Used by C(playbooks/preflight.yml).
+author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 

@@ -274,7 +274,10 @@ def verdict_on(choice: Optional[Dict[str, Any]], variant: str) -> Tuple[Optional
     if choice and choice["variant"] == variant:
         return "runs", ""
     reason = (choice or {"refused": {}})["refused"].get(variant)
-    return ("refused", reason) if reason else (None, "")
+    if not reason:
+        return None, ""
+    # Leave out where the chooser's temporary folder was.
+    return "refused", re.sub(r'.* for config "[^"]*": ', "", reason)
 
 
 def describe(
@@ -293,8 +296,9 @@ def describe(
         )
     forecast = next((one["name"] for one in variants if not one["reasons"]), None)
     chosen = choice["variant"] if choice else forecast
+    # The forecast names the cause, the exporter only what it met.
     reasons = (
-        f"{one['name']}: {one['verdict_reason'] or '; '.join(one['reasons'])}" for one in variants
+        f"{one['name']}: {'; '.join(one['reasons']) or one['verdict_reason']}" for one in variants
     )
     return {
         "variant": chosen,
