@@ -5,28 +5,28 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import Annotation, dashboard, heat, lines, number, rows, variable
+from .panels import Annotation, dashboard, firing, heat, lines, number, rows, variable
 
 S = m.HOSTS
 DISK_P99 = (
     f'instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{S},operation=~"read|write"}}'
 )
-FIRING = f'ALERTS{{alertstate="firing",alertname!="Watchdog",{S}}}'
-SINCE = f'ALERTS_FOR_STATE{{alertname!="Watchdog",{S}}}'
+# An alert about a whole job has no instance.
+FIRING, SINCE = firing('job=~"$job|",instance=~"$instance|"')
 
 TROUBLE = [
     number(
         "Hosts answering",
         "short",
         "Hosts whose exporter answered the last scrape.\n\nNormal: all of them.",
-        f"sum(up{{{S}}})",
+        f"sum(up{{{m.EXPORTERS}}})",
     ),
     number(
         "Hosts down",
         "short",
         "Hosts whose exporter did not answer the last scrape.\n\nNormal: 0.\n\nIf not: the table "
         "of firing alerts names them; runbook EbpfExporterDown.",
-        f"sum(up{{{S}}} == bool 0)",
+        f"sum(up{{{m.EXPORTERS}}} == bool 0)",
         bad=1,
     ),
     number(
@@ -63,8 +63,7 @@ TROUBLE = [
         "dateTimeFromNow",
         "Alerts that fire now; newest first.\n\nNormal: empty.\n\nIf not: follow the host, then "
         "the alert's runbook in docs/runbooks.md.",
-        "1000 * max by (alertname, severity, instance, device, operation, scope, config) "
-        f"({SINCE} and ignoring (alertstate) {FIRING})",
+        SINCE,
         "since",
         empty="Nothing fires",
         span=16,
@@ -188,7 +187,10 @@ SHAPE = [
         "short",
         "Answering and silent hosts.\n\nNormal: a flat line and 0.\n\nIf not: a step down for many "
         "hosts at once is the network, a release or Prometheus itself.",
-        [(f"sum(up{{{S}}})", "answering"), (f"sum(up{{{S}}} == bool 0)", "down")],
+        [
+            (f"sum(up{{{m.EXPORTERS}}})", "answering"),
+            (f"sum(up{{{m.EXPORTERS}}} == bool 0)", "down"),
+        ],
         span=12,
     ),
     lines(
@@ -222,7 +224,9 @@ def build() -> str:
         },
         variables=[
             variable("job", "Job", "label_values(ebpf_exporter_enabled_configs, job)"),
-            variable("instance", "Host", 'label_values(up{job=~"$job"}, instance)'),
+            variable(
+                "instance", "Host", 'label_values(up{job="ebpf_exporter",job=~"$job"}, instance)'
+            ),
         ],
         annotations=[
             Annotation("Firing alerts", f"count by (alertname) ({FIRING})", "red", "{{alertname}}")

@@ -9,6 +9,7 @@ from .panels import (
     RIGHT_AXIS,
     Annotation,
     dashboard,
+    firing,
     heat,
     lines,
     number,
@@ -20,7 +21,7 @@ from .panels import (
 )
 
 S = m.HOSTS
-FIRING = f'ALERTS{{alertstate="firing",alertname!="Watchdog",{S}}}'
+FIRING, SINCE = firing(S)
 FAILED = f"instance_scope:ebpf_tcp_connect_failures:ratio_rate5m{{{m.PEERS}}}"
 RATIO = f"instance:ebpf_tcp_retransmit_ratio:rate5m{{{S}}}"
 
@@ -30,7 +31,7 @@ NOW = [
         "short",
         "Whether all chosen hosts answered the last scrape.\n\nNormal: up.\n\nIf not: runbook "
         "EbpfExporterDown.",
-        f"min(up{{{S}}})",
+        f"min(up{{{m.EXPORTERS}}})",
         names={"0": "down", "1": "up"},
         empty="no such host",
     ),
@@ -74,8 +75,7 @@ NOW = [
         "dateTimeFromNow",
         "What fires on the chosen hosts, and since when.\n\nNormal: empty.\n\nIf not: the alert's "
         "section in docs/runbooks.md.",
-        "1000 * max by (alertname, severity, instance, device, operation, scope, config) "
-        f'(ALERTS_FOR_STATE{{alertname!="Watchdog",{S}}} and ignoring (alertstate) {FIRING})',
+        SINCE,
         "since",
         empty="Nothing fires",
         span=24,
@@ -194,13 +194,15 @@ def build() -> str:
         },
         variables=[
             variable("job", "Job", "label_values(ebpf_exporter_enabled_configs, job)"),
-            variable("instance", "Host", 'label_values(up{job=~"$job"}, instance)'),
+            variable(
+                "instance", "Host", 'label_values(up{job="ebpf_exporter",job=~"$job"}, instance)'
+            ),
             variable("device", "Disk", f"label_values({bio}, device)"),
             variable("operation", "Operation", f"label_values({bio}, operation)"),
             variable("scope", "Peers", f"label_values({m.RTT.full}_count{{{S}}}, scope)"),
         ],
         annotations=[
             Annotation("Firing alerts", FIRING, "red", "{{alertname}} {{instance}}"),
-            restarts("Exporter (re)started, deployed"),
+            restarts("Exporter (re)started, deployed", m.EXPORTERS),
         ],
     )

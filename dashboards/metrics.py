@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 PREFIX = "ebpf_exporter_"
 HOSTS = 'job=~"$job",instance=~"$instance"'
+# For series that every target has: "all jobs" must not mean Prometheus and node_exporter too.
+EXPORTERS = 'job="ebpf_exporter",' + HOSTS
 DISKS = HOSTS + ',device=~"$device",operation=~"$operation"'
 PEERS = HOSTS + ',scope=~"$scope"'
 RATE = "[$__rate_interval]"

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import dashboard as dm
 from grafana_foundation_sdk.models import heatmap as hm
 from grafana_foundation_sdk.models import prometheus as pm
 
-from .metrics import HOSTS, Counter, Histogram
+from .metrics import Counter, Histogram
 
 DATASOURCE = cm.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "linmonitor"
@@ -37,10 +37,19 @@ class Annotation:
     text: str
 
 
-def restarts(name: str) -> Annotation:
+def restarts(name: str, selector: str, also: str = "") -> Annotation:
     """Mark where a process began anew, which a deployment also does."""
-    expr = f"changes(process_start_time_seconds{{{HOSTS}}}[2m]) > 0"
+    expr = f"changes(process_start_time_seconds{{{selector}}}[2m]) > 0{also}"
     return Annotation(name, expr, "blue", "{{instance}}")
+
+
+def firing(selector: str) -> tuple[str, str]:
+    """Return the query for what fires, and the one for since when in milliseconds."""
+    others = f'alertname!="Watchdog",{selector}'
+    alerts = f'ALERTS{{alertstate="firing",{others}}}'
+    labels = "alertname, severity, instance, device, operation, scope, config"
+    since = f"ALERTS_FOR_STATE{{{others}}} and ignoring (alertstate) {alerts}"
+    return alerts, f"1000 * max by ({labels}) ({since})"
 
 
 def _property(name: str, value: object) -> dm.DynamicConfigValue:

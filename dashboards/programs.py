@@ -66,7 +66,7 @@ STATE = [
         "short",
         "Largest number of samples in one scrape of a host.\n\nNormal: some hundreds; the README's "
         "sizing table says how many each config may have.",
-        f"max(scrape_samples_post_metric_relabeling{{{S}}})",
+        f"max(scrape_samples_post_metric_relabeling{{{m.EXPORTERS}}})",
     ),
     rows(
         "Attached programs",
@@ -141,14 +141,14 @@ COST = [
         "suffix: cores",
         "CPU cores that the exporter itself uses, nearly all of it while it is scraped.\n\nNormal: "
         "below 0.02.\n\nIf not: too many series, or scraped too often.",
-        [(f"rate(process_cpu_seconds_total{{{S}}}{RATE})", "{{instance}}")],
+        [(f"rate(process_cpu_seconds_total{{{m.EXPORTERS}}}{RATE})", "{{instance}}")],
     ),
     lines(
         "Memory of the exporter",
         "bytes",
         "Resident memory of the exporter; BPF maps are the kernel's and not in it.\n\nNormal: 30 "
         "to 60 MB, flat.\n\nIf not: a rising line is a leak; restart and report it.",
-        [(f"process_resident_memory_bytes{{{S}}}", "{{instance}}")],
+        [(f"process_resident_memory_bytes{{{m.EXPORTERS}}}", "{{instance}}")],
     ),
 ]
 
@@ -174,21 +174,21 @@ WHOLE = [
         "short",
         "Samples that each host delivers.\n\nNormal: some hundreds, growing only with new disks or "
         "label values.\n\nIf not: a label grows without bound.",
-        [(f"scrape_samples_post_metric_relabeling{{{S}}}", "{{instance}}")],
+        [(f"scrape_samples_post_metric_relabeling{{{m.EXPORTERS}}}", "{{instance}}")],
     ),
     lines(
         "Scrape duration",
         "s",
         "Time from request to last byte.\n\nNormal: below 100 ms.\n\nIf not: many series, a "
         "starved host or a slow network.",
-        [(f"scrape_duration_seconds{{{S}}}", "{{instance}}")],
+        [(f"scrape_duration_seconds{{{m.EXPORTERS}}}", "{{instance}}")],
     ),
     lines(
         "New series",
         "cps",
         "Series that appear per second.\n\nNormal: 0 but for new hosts and restarts.\n\nIf not: a "
         "label changes all the time and fills Prometheus.",
-        [(f"sum by (job) (rate(scrape_series_added{{{S}}}{RATE}))", "{{job}}")],
+        [(f"sum by (job) (rate(scrape_series_added{{{m.EXPORTERS}}}{RATE}))", "{{job}}")],
     ),
 ]
 
@@ -202,7 +202,9 @@ def build() -> str:
         layout={"State": STATE, "Cost": COST, "Are the numbers whole?": WHOLE},
         variables=[
             variable("job", "Job", f"label_values({E}enabled_configs, job)"),
-            variable("instance", "Host", 'label_values(up{job=~"$job"}, instance)'),
+            variable(
+                "instance", "Host", 'label_values(up{job="ebpf_exporter",job=~"$job"}, instance)'
+            ),
         ],
         annotations=[
             Annotation(
@@ -211,6 +213,6 @@ def build() -> str:
                 "red",
                 "{{alertname}} {{instance}}",
             ),
-            restarts("Exporter (re)started, deployed"),
+            restarts("Exporter (re)started, deployed", m.EXPORTERS),
         ],
     )

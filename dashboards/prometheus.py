@@ -12,6 +12,8 @@ LOAD = (
     f"max by (instance, rule_group) (prometheus_rule_group_last_duration_seconds{{{S}}} / "
     f"prometheus_rule_group_interval_seconds{{{S}}})"
 )
+# Every Go program has process series.
+ITSELF = f" and on (job, instance) prometheus_build_info{{{S}}}"
 NO_ALERTMANAGER = "No Alertmanager is scraped"
 
 SERVER = [
@@ -154,7 +156,7 @@ SERVER = [
         "bytes",
         "Resident memory of Prometheus.\n\nNormal: flat, rising a little before each "
         "compaction.\n\nIf not: more series, or heavy queries.",
-        [(f"process_resident_memory_bytes{{{S}}}", "{{instance}}")],
+        [(f"process_resident_memory_bytes{{{S}}}{ITSELF}", "{{instance}}")],
     ),
 ]
 
@@ -219,6 +221,6 @@ def build() -> str:
                 "red",
                 "{{alertname}}",
             ),
-            restarts("Prometheus restarted"),
+            restarts("Prometheus restarted", S, ITSELF),
         ],
     )

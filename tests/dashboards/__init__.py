@@ -1,2 +1,0 @@
-# Copyright: linmonitor.stack contributors
-# SPDX-License-Identifier: GPL-3.0-or-later
