@@ -69,7 +69,7 @@ def server(request, tmp_path_factory):
     threading.Thread(target=standin.serve_forever, daemon=True).start()
     port = _free_port()
     for file in rules.write(folder, changes={name: {"hold": "0s"} for name in rules.settings()}):
-        file.write_text(file.read_text().replace("interval: 30s", "interval: 1s"))
+        file.write_text(file.read_text().replace("30s", "1s"))
     target = f"127.0.0.1:{standin.server_port}"
     configuration = _configuration(port, target, request.param)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
