@@ -95,7 +95,7 @@ def _settled(server: Prometheus, expected: set[str], seconds: float):
     deadline = time.monotonic() + seconds
     while True:
         try:
-            found = answers(server, Window.last(1), {"__rate_interval": "10s"})
+            found = answers(server, Window.last(1), {"__rate_interval": "4s"})
         except OSError:
             found = []
         empty = {answer.name for answer in found if not answer.values}
