@@ -14,7 +14,7 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models import units
 
-from dashboards import metrics, reading, rules
+from dashboards import bench, metrics, reading, rules
 from dashboards.__main__ import TARGET, documents
 
 from .promql import calls, selectors, walk
@@ -214,6 +214,15 @@ def test_fleet_reads_recorded_series_only():
         for name, _, above in selectors(target["expr"]):
             assert name in RECORDED | cheap
             assert not calls(above) & {"rate", "increase"}
+
+
+def test_the_bench_makes_what_fleet_asks_for():
+    asked = {
+        name
+        for _, target in reading.queries(DASHBOARDS["Kernel / Fleet"])
+        for name, _, _ in selectors(target["expr"])
+    }
+    assert asked == set(bench.PER_HOST) | set(bench.PER_JOB)
 
 
 def _asked() -> dict[str, list[tuple[dict, str]]]:
