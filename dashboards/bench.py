@@ -40,7 +40,7 @@ PER_HOST: dict[str, dict[str, list[str]]] = {
     "instance_scope:ebpf_tcp_rtt_seconds:p99_rate5m": SCOPE,
     "instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m": SCOPE,
     "instance_scope:ebpf_tcp_connect_failures:ratio_rate5m": SCOPE,
-    "instance:ebpf_tcp_accept_queue_over90:ratio_rate5m": {},
+    "instance:ebpf_tcp_accept_queue_over75:ratio_rate5m": {},
     "instance:ebpf_tcp_listen_overflows:rate5m": {},
     "instance:node_tcp_listen_overflows:rate5m": {},
     "instance:ebpf_tcp_retransmits:rate5m": {},

@@ -47,7 +47,7 @@ TROUBLE = [
         "Worst accept queue",
         "percentunit",
         m.QUEUE.help,
-        f"max(instance:ebpf_tcp_accept_queue_over90:ratio_rate5m{{{S}}})",
+        f"max(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}})",
         empty="no connections",
     ),
     number(
@@ -111,8 +111,8 @@ HOSTS = [
         "percentunit",
         m.QUEUE.help,
         "topk(10, max by (instance) "
-        f"(instance:ebpf_tcp_accept_queue_over90:ratio_rate5m{{{S}}}) > 0)",
-        "met > 90 %",
+        f"(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}}) > 0)",
+        "met > 75 %",
         empty="No queue was nearly full",
     ),
     rows(

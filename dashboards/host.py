@@ -60,7 +60,7 @@ NOW = [
         "Met a nearly full queue",
         "percentunit",
         m.QUEUE.help,
-        f"max(instance:ebpf_tcp_accept_queue_over90:ratio_rate5m{{{S}}})",
+        f"max(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}})",
         empty="no connections",
     ),
     number(
@@ -125,10 +125,10 @@ ACCEPT = [
     rate("Accepted handshakes", m.BACKLOG, "cps"),
     heat("Accept queue filled to", m.QUEUE),
     lines(
-        "Connections that met a queue above 90 %",
+        "Connections that met a queue above 75 %",
         "percentunit",
         m.QUEUE.help,
-        [(m.QUEUE.above("0.9"), m.QUEUE.legend)],
+        [(m.QUEUE.above("0.75"), m.QUEUE.legend)],
         empty=m.QUEUE.empty,
         alert=(m.QUEUE.alert, f"{m.QUEUE.full}_count{{{S}}}"),
     ),

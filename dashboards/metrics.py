@@ -149,7 +149,7 @@ QUEUE = Histogram(
     "tcp_accept_queue_utilization_ratio",
     "tcp-syn-backlog",
     "percentunit",
-    "Share of new connections that met an accept queue more than 90 % full.",
+    "Share of new connections that met an accept queue more than 75 % full.",
     "0. A listener with a tiny backlog, such as listen(5), is near its limit at once.",
     "`ss -ltn`: compare Recv-Q with Send-Q; raise net.core.somaxconn and the application's "
     "backlog, or add workers.",

@@ -128,7 +128,7 @@ def test_values_have_the_right_magnitude(server):
     assert series["Monitoring / Prometheus: Memory A"] == 1
     # 20 events/s for each family and scope, in buckets around 2^15 us.
     assert last("Kernel / Host: Round-trip samples A") == pytest.approx(40, rel=0.3)
-    assert 0.001 < last("Kernel / Host: Round-trip time, quantiles C") < 10
+    assert 0.005 < last("Kernel / Host: Round-trip time, quantiles A") < 0.2
     # 10 us of 1 s for each program.
     assert last("Kernel / Programs: Cost of all programs A") < 0.001
-    assert 0 <= last("Kernel / Host: Connections that met a queue above 90 % A") < 0.5
+    assert 0 <= last("Kernel / Host: Connections that met a queue above 75 % A") < 0.5
