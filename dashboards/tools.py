@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -30,10 +31,14 @@ def cache_dir() -> Path:
 def tool(name: str) -> Path:
     """Return the path of `name` (prometheus or promtool), building both where neither is cached."""
     built = cache_dir() / "tools" / f"{name}-{VERSION}"
-    for candidate in [built, *sorted((cache_dir() / "prometheus").glob(f"*/{name}"))]:
-        if _is_wanted(candidate):
-            return candidate
-    _build(built.parent)
+    built.parent.mkdir(parents=True, exist_ok=True)
+    # Parallel tests ask at once; the first builds for all.
+    with (built.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for candidate in [built, *sorted((cache_dir() / "prometheus").glob(f"*/{name}"))]:
+            if _is_wanted(candidate):
+                return candidate
+        _build(built.parent)
     if not _is_wanted(built):
         raise ToolError(f"{built} does not say that it is version {VERSION}")
     return built
@@ -57,7 +62,6 @@ def _build(target: Path) -> None:
     module = json.loads(_run([go, "mod", "download", "-json", MODULE]))
     if module["Sum"] != MODULE_SUM:
         raise ToolError(f"{MODULE} has checksum {module['Sum']}, expected {MODULE_SUM}")
-    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         # The module cache is read-only, and `go install` refuses modules with replace directives.
         source = Path(scratch, "source")
