@@ -42,7 +42,7 @@ demo-clean: $(VENV)/.ready ## Remove what the demo made
 ## --- for developers
 
 test: $(VENV)/.ready ## Everything that a change must pass
-	$(BIN)/python -m tests.run lint unit molecule
+	$(BIN)/python -m tests.run lint unit molecule rules
 
 test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
 	$(BIN)/python -m tests.run lint unit

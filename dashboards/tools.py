@@ -4,23 +4,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import shutil
 import subprocess
-import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 VERSION = "2.37.8"
-REVISION = "3a804ec5688b3d88eb9718b0093a8fffae69ccf4"
-MODULE = "github.com/prometheus/prometheus@v0.37.8"
-MODULE_SUM = "h1:OHPMOq9EkK6kEcO3Ul8Vby3b0FlwE0JE/I/xAgtlJhE="
 
 
 class ToolError(Exception):
-    """The tool is neither cached nor can it be built."""
+    """The tool is not in the controller's cache."""
 
 
 def cache_dir() -> Path:
@@ -29,19 +23,21 @@ def cache_dir() -> Path:
 
 
 def tool(name: str) -> Path:
-    """Return the path of `name` (prometheus or promtool), building both where neither is cached."""
-    built = cache_dir() / "tools" / f"{name}-{VERSION}"
-    built.parent.mkdir(parents=True, exist_ok=True)
-    # Parallel tests ask at once; the first builds for all.
-    with (built.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for candidate in [built, *sorted((cache_dir() / "prometheus").glob(f"*/{name}"))]:
-            if _is_wanted(candidate):
-                return candidate
-        _build(built.parent)
-    if not _is_wanted(built):
-        raise ToolError(f"{built} does not say that it is version {VERSION}")
-    return built
+    """Return the path of `name` (prometheus or promtool), unpacked from the cached archive.
+
+    The archive is the one that the prometheus role builds or downloads, verifies and deploys.
+    """
+    unpacked = cache_dir() / "tools" / f"{name}-{VERSION}"
+    if _is_wanted(unpacked):
+        return unpacked
+    for archive in sorted((cache_dir() / "prometheus").glob(f"{VERSION}-*/prometheus-*.tar.gz")):
+        _unpack(archive, name, unpacked)
+        if _is_wanted(unpacked):
+            return unpacked
+    raise ToolError(
+        f"{name} {VERSION} is not in {cache_dir()}/prometheus. `molecule test` and "
+        "playbooks/build.yml with prometheus_source=module build it."
+    )
 
 
 def _is_wanted(binary: Path) -> bool:
@@ -51,38 +47,12 @@ def _is_wanted(binary: Path) -> bool:
     return f"version {VERSION} " in said.stdout + said.stderr
 
 
-def _build(target: Path) -> None:
-    """Build both tools from the Go module, accepted by its checksum."""
-    go = shutil.which("go")
-    if go is None:
-        raise ToolError(
-            f"prometheus and promtool {VERSION} are not in {cache_dir()} and there is no Go to "
-            f"build them: install Go, or put both into {cache_dir()}/prometheus/{VERSION}/"
-        )
-    module = json.loads(_run([go, "mod", "download", "-json", MODULE]))
-    if module["Sum"] != MODULE_SUM:
-        raise ToolError(f"{MODULE} has checksum {module['Sum']}, expected {MODULE_SUM}")
-    with tempfile.TemporaryDirectory(dir=target) as scratch:
-        # The module cache is read-only, and `go install` refuses modules with replace directives.
-        source = Path(scratch, "source")
-        shutil.copytree(module["Dir"], source, copy_function=shutil.copyfile)
-        for folder in (source, *source.rglob("*/")):
-            folder.chmod(0o755)
-        where = "github.com/prometheus/common/version"
-        flags = f"-s -w -X {where}.Version={VERSION} -X {where}.Revision={REVISION}"
-        command = [go, "build", "-trimpath", "-ldflags", flags, "-o", f"{scratch}/out/"]
-        _run([*command, "./cmd/prometheus", "./cmd/promtool"], cwd=source)
-        for binary in Path(scratch, "out").iterdir():
-            binary.replace(target / f"{binary.name}-{VERSION}")
-
-
-def _run(command: list[str], cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ToolError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        print(tool(argument))
+def _unpack(archive: Path, name: str, target: Path) -> None:
+    """Put one binary of an archive in place by one rename; parallel tests ask at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as bundle, tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        member = next((m for m in bundle if m.isreg() and Path(m.name).name == name), None)
+        if member is not None:
+            member.name = name
+            bundle.extract(member, scratch, filter="data")
+            Path(scratch, name).rename(target)

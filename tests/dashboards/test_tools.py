@@ -1,10 +1,10 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the real tools come from, and what is said where they cannot come from anywhere."""
+"""Where the real tools come from, and what is said where they are not."""
 
 from __future__ import annotations
 
-import json
+import tarfile
 
 import pytest
 
@@ -12,36 +12,31 @@ from dashboards import tools
 
 
 @pytest.fixture
-def empty_cache(monkeypatch, tmp_path):
+def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "linmonitor"
 
 
-def _fake(path, version):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho 'promtool, version {version} (branch: )'\n")
-    path.chmod(0o755)
-    return path
+def archive(cache, source, version):
+    """Keep an archive in the release's shape whose promtool says it is `version`."""
+    name = f"prometheus-{tools.VERSION}.linux-amd64"
+    folder = cache / "prometheus" / f"{tools.VERSION}-{source}"
+    binary = folder / name / "promtool"
+    binary.parent.mkdir(parents=True)
+    binary.write_text(f"#!/bin/sh\necho 'promtool, version {version} (branch: )'\n")
+    binary.chmod(0o755)
+    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as bundle:
+        bundle.add(binary.parent, arcname=name)
 
 
-def test_without_go_the_message_says_what_to_do(monkeypatch, empty_cache):
-    monkeypatch.setattr(tools.shutil, "which", lambda name: None)
-    with pytest.raises(tools.ToolError, match="install Go, or put both into"):
+def test_an_empty_cache_says_what_fills_it(cache):
+    with pytest.raises(tools.ToolError, match="build it"):
         tools.tool("promtool")
 
 
-def test_controller_cache_serves_only_the_wanted_version(monkeypatch, empty_cache):
-    monkeypatch.setattr(tools.shutil, "which", lambda name: None)
-    _fake(empty_cache / "prometheus/old/promtool", "2.37.80")
+def test_only_the_wanted_version_is_taken(cache):
+    archive(cache, "module", "2.37.80")
     with pytest.raises(tools.ToolError):
         tools.tool("promtool")
-    wanted = _fake(empty_cache / "prometheus/right/promtool", tools.VERSION)
-    assert tools.tool("promtool") == wanted
-
-
-def test_a_module_with_other_content_is_refused(monkeypatch, empty_cache):
-    monkeypatch.setattr(tools.shutil, "which", lambda name: "/usr/bin/go")
-    other = json.dumps({"Sum": "h1:other=", "Dir": "/nowhere"})
-    monkeypatch.setattr(tools, "_run", lambda command, cwd=None: other)
-    with pytest.raises(tools.ToolError, match="has checksum h1:other="):
-        tools.tool("promtool")
+    archive(cache, "release", tools.VERSION)
+    assert tools.tool("promtool").name == f"promtool-{tools.VERSION}"
