@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -43,8 +44,10 @@ def draw(panel: dict, answers: Answers, window: Window) -> Image.Image:
     if panel["type"] in {"stat", "table"}:
         left, right = 12 / width, 1 - 12 / width
     axes = figure.add_axes((left, bottom, right - left, 1 - bottom - 34 / height), facecolor=FACE)
-    if not any(series for _, found in [*answers] for series in found):
-        _blank(axes, panel["fieldConfig"]["defaults"]["noValue"], FAINT, 10)
+    if not any(series for _, found in answers for series in found):
+        axes.set_axis_off()
+        words = textwrap.fill(panel["fieldConfig"]["defaults"]["noValue"], width // 9)
+        figure.text(0.5, 0.5, words, color=FAINT, size=10, ha="center", va="center")
     else:
         KINDS[panel["type"]](axes, panel, answers, window)
     buffer = io.BytesIO()
@@ -54,13 +57,6 @@ def draw(panel: dict, answers: Answers, window: Window) -> Image.Image:
 
 def _has_right_axis(panel: dict) -> bool:
     return "custom.axisPlacement" in str(panel["fieldConfig"]["overrides"])
-
-
-def _blank(axes, words: str, colour: str, size: float) -> None:
-    axes.set_axis_off()
-    axes.text(
-        0.5, 0.5, words, color=colour, size=size, ha="center", va="center", transform=axes.transAxes
-    )
 
 
 def _style(axes, unit: str, window: Window) -> None:
@@ -194,11 +190,13 @@ def _stat(axes, panel: dict, answers: Answers, window: Window) -> None:
     for mapping in defaults.get("mappings", []):
         words = mapping["options"].get(f"{value:g}", {}).get("text", words)
     words = f"{_legend(target, found[0].labels)}  {words}".strip()
-    _blank(axes, words, COLOURS[steps[-1]["color"]], 20)
+    colour = COLOURS[steps[-1]["color"]]
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, color=colour, size=20, ha="center", transform=axes.transAxes)
     moments, values = _grid(found[0], window)
     back = axes.twinx()
     back.set_axis_off()
-    back.plot(moments, values, color=COLOURS[steps[-1]["color"]], alpha=0.35, linewidth=1)
+    back.plot(moments, values, color=colour, alpha=0.35, linewidth=1)
     back.set_ylim(0, max(1e-9, np.nanmax(values)) * 4)
 
 

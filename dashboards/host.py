@@ -21,7 +21,7 @@ from .panels import (
 )
 
 S = m.HOSTS
-FIRING, SINCE = firing(S)
+FIRING, SINCE = firing(m.EXPORTERS)
 FAILED = f"instance_scope:ebpf_tcp_connect_failures:ratio_rate5m{{{m.PEERS}}}"
 RATIO = f"instance:ebpf_tcp_retransmit_ratio:rate5m{{{S}}}"
 

@@ -8,10 +8,13 @@ from . import metrics as m
 from .panels import Annotation, dashboard, lines, number, restarts, variable
 
 S, RATE = m.HOSTS, m.RATE
+# Prometheus names a group by file and name; a person knows the name.
+GROUP = '"group", "$1", "rule_group", ".+;(.+)"'
 LOAD = (
-    f"max by (instance, rule_group) (prometheus_rule_group_last_duration_seconds{{{S}}} / "
-    f"prometheus_rule_group_interval_seconds{{{S}}})"
+    f"max by (group) (label_replace(prometheus_rule_group_last_duration_seconds{{{S}}} / "
+    f"prometheus_rule_group_interval_seconds{{{S}}}, {GROUP}))"
 )
+FAILURES = f"rate(prometheus_rule_evaluation_failures_total{{{S}}}{RATE})"
 # Every Go program has process series.
 ITSELF = f" and on (job, instance) prometheus_build_info{{{S}}}"
 NO_ALERTMANAGER = "No Alertmanager is scraped"
@@ -84,7 +87,7 @@ SERVER = [
         "percentunit",
         "Time a rule group takes, as a share of its interval.\n\nNormal: below 20 %.\n\nIf not: "
         "above 100 % evaluations are skipped; runbook PrometheusRuleGroupSlow.",
-        [(LOAD, "{{rule_group}}")],
+        [(LOAD, "{{group}}")],
         alert=("PrometheusRuleGroupSlow", f"prometheus_rule_group_interval_seconds{{{S}}}"),
     ),
     lines(
@@ -92,13 +95,7 @@ SERVER = [
         "cps",
         "Rules that could not be evaluated, per second.\n\nNormal: 0.\n\nIf not: runbook "
         "PrometheusRuleFailures.",
-        [
-            (
-                "sum by (rule_group) "
-                f"(rate(prometheus_rule_evaluation_failures_total{{{S}}}{RATE}))",
-                "{{rule_group}}",
-            )
-        ],
+        [(f"sum by (group) (label_replace({FAILURES}, {GROUP}))", "{{group}}")],
     ),
     lines(
         "Query time, p99",
@@ -164,7 +161,8 @@ DELIVERY = [
     lines(
         "Alerts lost on the way to Alertmanager",
         "cps",
-        "Alerts that Prometheus could not deliver.\n\nNormal: 0.\n\nIf not: runbook "
+        "Alerts that Prometheus could not deliver; without an Alertmanager, all of them.\n\n"
+        "Normal: 0.\n\nIf not: runbook "
         "PrometheusNotificationsFailing.",
         [
             (f"sum(rate(prometheus_notifications_dropped_total{{{S}}}{RATE}))", "dropped"),

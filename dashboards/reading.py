@@ -28,7 +28,7 @@ def panels(document: dict) -> Iterator[dict]:
 def filled(expr: str, values: dict[str, str] | None = None) -> str:
     """Return a query with its variables replaced, by `values` or by everything."""
     known = {"__rate_interval": RATE_INTERVAL} | (values or {})
-    return re.sub(r"\$(\w+)", lambda found: known.get(found[1], ALL), expr)
+    return re.sub(r"\$([a-z_]\w*)", lambda found: known.get(found[1], ALL), expr)
 
 
 def queries(document: dict, values: dict[str, str] | None = None) -> Iterator[tuple[dict, dict]]:
