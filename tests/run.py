@@ -25,6 +25,8 @@ PARTS: dict[str, list[list[str]]] = {
     ],
     "unit": [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]],
     "molecule": [["molecule", "test"]],
+    # On the artifact that molecule built and deployed.
+    "matrix": [["python", "-m", "tests.lab.artifact", "python", "-m", "tests.kernel.matrix"]],
     # After molecule, whose build of Prometheus brings promtool.
     "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],
 }
