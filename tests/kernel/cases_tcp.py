@@ -161,9 +161,10 @@ def connect_results(lab: Lab) -> None:
                       lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
             lab.check("tcp-connect-time", CONNECT, f"{case}: sum, s", sum(durations),
                       lambda d, ls=labels: d.sum(CONNECT, **ls), relative=0.1)  # fmt: skip
+        labels = {"family": VERSION[family], "scope": "public"}
         lab.check("tcp-connect-time", CONNECT, f"nothing else, {VERSION[family]}",
                   sum(map(len, took.values())),
-                  lambda d, f=VERSION[family]: d.count(CONNECT, family=f, scope="public"))  # fmt: skip
+                  lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
 
 
 # -- round-trip time --------------------------------------------------------

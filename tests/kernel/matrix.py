@@ -144,9 +144,9 @@ INTRODUCTION = """# Accuracy
 
 Made by `make matrix`: one line per kernel, metric, workload and variant.
 The real exporter ran with the service's capabilities, with the preferred and the base variants at
-once; so both saw the same events. "Truth" is what the workload did or the kernel's own counter says.
-Counts must be equal. Durations may differ by what the column's test allows: 5 % for a disk, 10 % for
-a network, for the emulated machines add noise of their own. They prove counts, not nanoseconds.
+once, so both saw the same events. "Truth" is what the workload did, or what the kernel's own
+counters say. Counts must be equal. Durations may differ by 5 % for a disk and 10 % for a network:
+the emulated machines add noise of their own. They prove counts, not nanoseconds.
 
 """
 
@@ -173,8 +173,9 @@ def main() -> None:
     artifact = options.artifact.resolve()
     chosen = options.kernel or [*kernels.SUITES, LIVE]
     machines = [series for series in chosen if series != LIVE]
-    # Not below /tmp, which is the virtual machine's own.
-    with tempfile.TemporaryDirectory(prefix="linmonitor-", dir="/var/tmp") as folder:
+    kernels.cache().mkdir(parents=True, exist_ok=True)
+    # Not below a temporary folder: the virtual machine has its own.
+    with tempfile.TemporaryDirectory(prefix="run-", dir=kernels.cache()) as folder:
         work = Path(folder)
 
         def run(series: str) -> dict:
