@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import threading
@@ -69,7 +70,7 @@ def server(request, tmp_path_factory):
     threading.Thread(target=standin.serve_forever, daemon=True).start()
     port = _free_port()
     for file in rules.write(folder, changes={name: {"hold": "0s"} for name in rules.settings()}):
-        file.write_text(file.read_text().replace("30s", "1s"))
+        file.write_text(re.sub(r"\b(30s|1m)\b", "1s", file.read_text()))
     target = f"127.0.0.1:{standin.server_port}"
     configuration = _configuration(port, target, request.param)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
