@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full lint unit molecule matrix bench-bpf \
-  dashboards bench-dashboards docs lock preflight
+  dashboards snapshot bench-dashboards docs lock preflight
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,10 @@ bench-bpf: $(VENV)/.ready ## Nanoseconds per event, as ratios
 
 dashboards: $(VENV)/.ready ## Generate files/dashboards
 	$(BIN)/python -m dashboards
+
+PROMETHEUS ?= http://127.0.0.1:9090
+snapshot: $(VENV)/.ready ## Draw every panel from the Prometheus at PROMETHEUS into build/snapshot
+	$(BIN)/python -m dashboards.snapshot --prometheus $(PROMETHEUS) --out build/snapshot
 
 bench-dashboards: $(VENV)/.ready ## Query time of the Fleet dashboard over 1,000 synthetic hosts
 	$(BIN)/python -m dashboards.bench

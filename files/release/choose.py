@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Choose, on the running kernel, which variant of each wanted program the exporter loads.

@@ -12,6 +12,10 @@ from collections.abc import Iterable
 DOCUMENTATION = r"""
 name: report
 short_description: Turn answers of hosts and of Prometheus into a readable table
+version_added: 1.0.0
+description:
+  - Used by C(playbooks/verify.yml) and C(playbooks/preflight.yml).
+author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 # Prometheus' name for a histogram's number of events.

@@ -11,6 +11,10 @@ from pathlib import Path
 DOCUMENTATION = r"""
 name: targets
 short_description: Make Prometheus' target list from the inventory
+version_added: 1.0.0
+description:
+  - Used by C(playbooks/site.yml).
+author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 PORT = 9435
