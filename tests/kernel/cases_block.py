@@ -152,7 +152,7 @@ def two_disks(lab: Lab) -> None:
                 (queue / "nomerges").write_text("2", encoding="ascii")
             with lab.measured():
                 workers = [
-                    multiprocessing.Process(target=read_direct, args=(f"/dev/{disk}", 1000, 8))
+                    multiprocessing.Process(target=read_direct, args=(f"/dev/{disk}", 500, 8))
                     for disk in disks
                 ]
                 for worker in workers:
@@ -161,7 +161,7 @@ def two_disks(lab: Lab) -> None:
                     worker.join()
             for disk in disks:
                 labels = {"device": disk, "operation": "read"}
-                lab.check(CONFIG, LATENCY, f"2 CPUs, 2 disks, {name}: {disk} count", 1000,
+                lab.check(CONFIG, LATENCY, f"2 CPUs, 2 disks, {name}: {disk} count", 500,
                           lambda d, ls=labels: d.count(LATENCY, **ls))  # fmt: skip
     lab.check(CONFIG, "biolatency_dropped_total", "2 CPUs, 2 disks", 0,
               lambda d: d.total("biolatency_dropped_total"))  # fmt: skip

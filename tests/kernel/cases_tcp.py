@@ -141,13 +141,13 @@ def connect_results(lab: Lab) -> None:
         def give_up(family=family, void=void, took=took) -> None:
             took["timeout"].append(timed_connect(family, void, PORT))
 
-        with netem("delay 25ms", "delay 25ms"), lab.measured():
+        with netem("delay 100ms", "delay 100ms"), lab.measured():
             waiting = [threading.Thread(target=give_up) for _ in range(3)]
             for thread in waiting:
                 thread.start()
-            for _ in range(20):
-                took["ok"].append(timed_connect(family, address, PORT))
             for _ in range(10):
+                took["ok"].append(timed_connect(family, address, PORT))
+            for _ in range(5):
                 took["refused"].append(timed_connect(family, address, PORT + 1))
             for _ in range(4):
                 took["aborted"].append(timed_connect(family, void, PORT, timeout=0.2))
