@@ -2,6 +2,7 @@
 # Copyright: linmonitor.stack contributors
 """Print `<config>/<variant>` for every object that a catalogue asks for."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import yaml
 
 
 def load(path: Path) -> dict:
-    """Read a catalogue."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Read a catalogue; what it shares by anchors becomes independent copies."""
+    shared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return json.loads(json.dumps(shared))
 
 
 if __name__ == "__main__":

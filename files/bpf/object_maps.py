@@ -29,7 +29,7 @@ class Btf:
 
     def __init__(self, data: bytes) -> None:
         """Split the section into types, numbered from 1."""
-        _, _, _, head, types, types_len, strings, _ = struct.unpack_from("<HBBIIIII", data)
+        head, types, types_len, strings = struct.unpack_from("<HBBIIIII", data)[3:7]
         self.strings = data[head + strings :]
         self.types = [("", 0, 0, b"")]
         at, end = head + types, head + types + types_len
@@ -47,17 +47,17 @@ class Btf:
     def members(self, number: int) -> dict[str, int]:
         """Return a struct's members and their types."""
         triples = struct.iter_unpack("<III", self.types[number][3])
-        return {self.string(name): kind for name, kind, _ in triples}
+        return {self.string(name): kind for name, kind, _offset in triples}
 
     def size(self, number: int) -> int:
         """Return the size of a type in bytes."""
-        _, kind, size, extra = self.types[number]
+        _name, kind, size, extra = self.types[number]
         if kind in (INT, STRUCT, UNION, ENUM, 19):
             return size
         if kind == PTR:
             return 8
         if kind == ARRAY:
-            element, _, count = struct.unpack("<III", extra)
+            element, _index, count = struct.unpack("<III", extra)
             return self.size(element) * count
         return self.size(size)  # typedef, const, volatile: `size` is the type meant
 
@@ -68,11 +68,11 @@ class Btf:
     def maps(self) -> list[dict]:
         """Return the map definitions, by name."""
         found = []
-        for section, kind, _, entries in self.types:
+        for section, kind, _size, entries in self.types:
             if kind != DATASEC or section != ".maps":
                 continue
-            for variable, _, _ in struct.iter_unpack("<III", entries):
-                name, _, definition, _ = self.types[variable]
+            for variable, _offset, _size in struct.iter_unpack("<III", entries):
+                name, _kind, definition, _extra = self.types[variable]
                 members = self.members(definition)
                 map_type = self.number(members["type"])
                 found.append(
@@ -97,5 +97,7 @@ def read_object(path: Path) -> dict:
             for section in elf.iter_sections()
             if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR and "/" in section.name
         ]
-    hooks = sorted(({"type": kind, "target": target} for kind, _, target in programs), key=str)
+    hooks = sorted(
+        ({"type": kind, "target": target} for kind, _section, target in programs), key=str
+    )
     return {"hooks": hooks, "maps": maps}

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Say whether this release is the one that runs, and whether it runs well.
@@ -74,7 +73,7 @@ def write_directly(folder: Path, blocks: int) -> None:
 def connect_locally(times: int) -> None:
     """Open and close TCP connections over loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        for _ in range(times):
+        for _turn in range(times):
             with socket.create_connection(server.getsockname()) as client:
                 accepted, _peer = server.accept()
                 with accepted:
@@ -122,12 +121,12 @@ def faults_of_metrics(samples: list[Sample], configs: list[str]) -> Iterator[str
     values = {sample.name: [] for sample in samples}  # type: dict[str, list]
     for sample in samples:
         values[sample.name].append((sample.labels, sample.value))
-    enabled = {labels["name"] for labels, _ in values.get("ebpf_exporter_enabled_configs", [])}
+    enabled = {labels["name"] for labels, _value in values.get("ebpf_exporter_enabled_configs", [])}
     if enabled != set(configs):
         yield f"configs {sorted(enabled)} run, but {sorted(configs)} were chosen"
     programs = {
         labels["id"]: f"{labels['config']}/{labels['program']}"
-        for labels, _ in values.get("ebpf_exporter_ebpf_program_info", [])
+        for labels, _value in values.get("ebpf_exporter_ebpf_program_info", [])
     }
     for labels, value in values.get("ebpf_exporter_ebpf_program_attached", []):
         if value != 1:

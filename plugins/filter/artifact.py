@@ -12,6 +12,10 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
 DOCUMENTATION = r"""
 name: artifact
 short_description: Name an artifact by what it is made from
+version_added: 1.0.0
+description:
+  - Used by the ebpf_exporter and prometheus roles.
+author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 KEY_LENGTH = 16

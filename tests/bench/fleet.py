@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.lab.artifact import cached_artifact
+from tests.lab.artifact import cached
 from tests.lab.hosts import CHECKOUT, Lab
 
 GROWTH = 1.25
@@ -69,7 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description=__doc__)
     parser.add_argument("sizes", nargs="*", type=int, default=[5, 20], help="default: 5 20")
     sizes = sorted(parser.parse_args().sizes)
-    cached_artifact()
+    cached()
     costs = {size: measure(size) for size in sizes}
     print("hosts  run        wall s  wall s/host  controller s/host")
     for size, runs in costs.items():

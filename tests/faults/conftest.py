@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.artifact import cached_artifact
+from tests.lab.artifact import cached
 from tests.lab.hosts import CHECKOUT, Lab
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -86,7 +86,7 @@ class Box:
 
     def faults(self) -> str:
         """Return what the release that is on finds wrong with itself."""
-        return self.run(f"{CURRENT}/health.py")
+        return self.run(f"python3 -B {CURRENT}/health.py")
 
     def serves(self) -> bool:
         """Say whether somebody answers on the exporter's port, waiting a little for a restart."""
@@ -107,7 +107,7 @@ def sha256(path: Path) -> str:
 def bare_box() -> Iterator[Box]:
     """Boot the host; nothing is deployed to it yet."""
     lab = Lab("faults")
-    artifact = cached_artifact()
+    artifact = cached()
     lab.up({"box": "bookworm"}, {"linmonitor_targets": ["box"]})
     yield Box(lab, artifact)
     lab.down()

@@ -1,64 +1,62 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give tests this checkout's artifact: from the controller's cache, else built in a lab host."""
+"""Run a command on the unpacked artifact of this checkout: the bytes that hosts get.
+
+python -m tests.lab.artifact COMMAND … gives the command `--artifact DIR` at its end; without a
+command it prints where the tarball lies. What the cache lacks is built in a test host.
+"""
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
-from tests.lab.hosts import CHECKOUT, Lab, LabError
-
-BUILD_LAB = Lab("build")
+from tests.lab.hosts import CHECKOUT, Lab, LabError, run
 
 
-def play(*arguments: str) -> None:
-    """Run ansible-playbook with this checkout's settings, whoever's settings the caller has."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}
-    environment["ANSIBLE_CONFIG"] = str(CHECKOUT / "ansible.cfg")
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), *arguments]
-    done = subprocess.run(
-        command, cwd=CHECKOUT, env=environment, check=False, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+def ask() -> Path:
+    """Return the tarball that the roles would deploy, verified; LabError where it is not built."""
+    with tempfile.NamedTemporaryFile() as answer:
+        run(
+            "ansible-playbook", "-i", "localhost,", "-e", f"answer={answer.name}",
+            str(CHECKOUT / "tests/lab/cached_artifact.yml"),
+        )  # fmt: skip
+        return Path(Path(answer.name).read_text())
 
 
-def cached_artifact() -> Path:
-    """Return the artifact's place in the cache, after building it where it is missing."""
-    with tempfile.TemporaryDirectory() as scratch:
-        answer = Path(scratch) / "answer"
-        here = (
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "-e",
-            f"ansible_python_interpreter={sys.executable}",
-        )
-        play(*here, "tests/lab/artifact.yml", "-e", f"answer={answer}")
-        artifact = Path(answer.read_text())
-    if not artifact.exists():
-        print("lab: building the artifact (some minutes)", flush=True)
-        inventory = BUILD_LAB.up({"builder": "bookworm"}, {"linmonitor_build": ["builder"]})
-        try:
-            play("-i", str(inventory), "playbooks/build.yml")
-        finally:
-            BUILD_LAB.down()
-    return artifact
+def cached() -> Path:
+    """Return the tarball, after building it where it is missing or altered."""
+    try:
+        return ask()
+    except LabError as missing:
+        print(f"lab: building the artifact, because of\n{missing}", file=sys.stderr, flush=True)
+    lab = Lab("build")
+    inventory = lab.up({"builder": "bookworm"}, {"linmonitor_build": ["builder"]})
+    try:
+        run("ansible-playbook", "-i", str(inventory), str(CHECKOUT / "playbooks/build.yml"))
+    finally:
+        lab.down()
+    return ask()
 
 
 def main() -> int:
-    """Copy the artifact to a place of the caller's choice."""
-    parser = argparse.ArgumentParser(prog="python -m tests.lab.artifact", description=__doc__)
-    parser.add_argument("destination", type=Path)
-    shutil.copyfile(cached_artifact(), parser.parse_args().destination)
-    return 0
+    """Unpack the artifact into a folder of its own for the time of one command, if there is one."""
+    try:
+        tarball = cached()
+    except LabError as error:
+        sys.exit(str(error))
+    if not sys.argv[1:]:
+        print(tarball)
+        return 0
+    # Below /var/tmp: virtual machines see this machine's files, but not its /tmp.
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="linmonitor-artifact-") as folder:
+        Path(folder).chmod(0o755)
+        with tarfile.open(tarball) as bundle:
+            bundle.extractall(folder, filter="data")
+        return subprocess.run([*sys.argv[1:], "--artifact", folder], check=False).returncode
 
 
 if __name__ == "__main__":

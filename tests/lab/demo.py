@@ -36,6 +36,7 @@ GROUPS = ("linmonitor_build", "linmonitor_targets", "linmonitor_prometheus")
 RELAYED = {"Grafana": 3000, "Prometheus": 9090, "ebpf_exporter": 9435}
 RELEASES = "https://github.com/prometheus/prometheus/releases"
 BAR_WIDTH = 46
+PICTURES = LAB.folder.parent / "demo-dashboards"
 LOG = LAB.folder.parent / "demo.log"
 
 
@@ -70,6 +71,14 @@ def play(playbook: str, *arguments: str) -> list[str]:
         last = "\n".join(told[-6:] or done.stdout.splitlines()[-12:])
         raise DemoError(f"{playbook} failed:\n{last}\nThe whole output is in {LOG}.")
     return done.stdout.splitlines()
+
+
+def shown_by(task: str, output: list[str]) -> list[str]:
+    """Return the lines that a debug task printed."""
+    begin = next(number for number, line in enumerate(output) if f"TASK [{task}]" in line)
+    end = next(number for number in range(begin + 1, len(output)) if not output[number])
+    block = "\n".join(line for line in output[begin + 2 : end])
+    return yaml.safe_load(block)["msg"]
 
 
 def prometheus_source() -> str:
@@ -135,6 +144,16 @@ def query(port: int, expression: str) -> list[dict]:
             time.sleep(0.3)
 
 
+def draw(port: int) -> None:
+    """Render the dashboards without Grafana, so that there is something to look at."""
+    url = f"http://127.0.0.1:{port}"
+    query(port, "up")  # waits for the tunnel
+    command = [sys.executable, "-m", "dashboards.snapshot", "--prometheus", url, "--out", PICTURES]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DemoError(f"the dashboards could not be drawn:\n{done.stderr}")
+
+
 def readable(seconds: float) -> str:
     """Show a time as people say it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
@@ -183,10 +202,11 @@ def up() -> None:
         output = play("playbooks/verify.yml")
     ports = relay({name: port for name, port in RELAYED.items() if name != "Grafana"})
 
-    begin = next(i for i, line in enumerate(output) if "metric  " in line)
-    table = [line.strip().strip("-").strip().strip("'\"") for line in output[begin:]]
+    with phase("Drawing the dashboards from Prometheus"):
+        draw(ports["Prometheus"])
+
     print("\nWhat Prometheus counted:")
-    for line in table[: table.index("")]:
+    for line in shown_by("Show the numbers", output):
         print(f"    {line}")
     print("\nTime that the disks took per request (bio_latency_seconds):")
     print("\n".join(histogram(ports["Prometheus"])))
@@ -198,6 +218,8 @@ def up() -> None:
         moved = "" if ports[name] == port else f"  ({port} is taken on this machine)"
         path = {"Prometheus": "/api/v1/query?query=ebpf_exporter_bio_latency_seconds_count"}
         print(f"    {name:<14} http://127.0.0.1:{ports[name]}{path.get(name, '/metrics')}{moved}")
+    print(f"    {'Pictures':<14} file://{PICTURES}/index.html")
+    print("    The pictures are the dashboards' panels, drawn without Grafana.")
     if source == "module":
         print("    This Prometheus was built from its Go module: the API without the web UI.")
     print(f"\nDone in {time.monotonic() - started:.0f} s. `make demo-clean` removes all of it.")

@@ -14,7 +14,7 @@ def test_target_has_no_compiler(host):
 
 
 def test_exporter_is_healthy(host):
-    assert host.run("/opt/linmonitor/current/health.py").stdout == ""
+    assert host.run("python3 /opt/linmonitor/current/health.py").stdout == ""
 
 
 def test_exporter_listens_where_prometheus_reaches_it(host):

@@ -25,7 +25,7 @@ def test_release_is_named_by_the_artifact_that_was_handed_in(host):
 
 def test_only_the_wanted_program_runs_and_is_healthy(host):
     assert host.service("ebpf_exporter").is_running
-    assert host.run("/opt/linmonitor/current/health.py").stdout == ""
+    assert host.run("python3 /opt/linmonitor/current/health.py").stdout == ""
     program = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9435/metrics').read())"
     metrics = host.check_output("python3 -c %s", program)
     assert 'ebpf_exporter_enabled_configs{name="biolatency"} 1' in metrics
