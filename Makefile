@@ -12,10 +12,11 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full lint unit molecule lock
+  test test-quick test-full lint unit molecule matrix bench-bpf \
+  dashboards bench-dashboards docs lock preflight
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 ## --- for operators
 
@@ -30,6 +31,9 @@ server: $(VENV)/.ready ## Deploy and start everything in INVENTORY
 verify: $(VENV)/.ready ## Make a little I/O on the targets and show what Prometheus counted
 	$(PLAY) playbooks/verify.yml
 
+preflight: $(VENV)/.ready ## Show which programs each target can run; change nothing
+	$(PLAY) playbooks/preflight.yml
+
 clean: $(VENV)/.ready ## Stop the servers in INVENTORY; delete nothing
 	$(PLAY) playbooks/stop.yml
 
@@ -42,7 +46,7 @@ demo-clean: $(VENV)/.ready ## Remove what the demo made
 ## --- for developers
 
 test: $(VENV)/.ready ## Everything that a change must pass
-	$(BIN)/python -m tests.run lint unit molecule
+	$(BIN)/python -m tests.run lint unit molecule matrix rules
 
 test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
 	$(BIN)/python -m tests.run lint unit
@@ -58,6 +62,21 @@ unit: $(VENV)/.ready ## Unit tests
 
 molecule: $(VENV)/.ready ## Deploy on a systemd host and look at it
 	$(BIN)/python -m tests.run molecule
+
+matrix: $(VENV)/.ready ## Prove every program's numbers on five kernels
+	$(BIN)/python -m tests.run matrix
+
+bench-bpf: $(VENV)/.ready ## Nanoseconds per event, as ratios
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench
+
+dashboards: $(VENV)/.ready ## Generate files/dashboards
+	$(BIN)/python -m dashboards
+
+bench-dashboards: $(VENV)/.ready ## Query time of the Fleet dashboard over 1,000 synthetic hosts
+	$(BIN)/python -m dashboards.bench
+
+docs: $(VENV)/.ready ## Write the pages that are generated
+	$(BIN)/python -m tests.docs.variables
 
 lock: ## Resolve requirements-dev.in again (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \

@@ -23,8 +23,12 @@ PARTS: dict[str, list[list[str]]] = {
         ["ruff", "format", "--check", "."],
         ["ansible-lint", "--offline", "--profile", "production"],
     ],
-    "unit": [["pytest", "--numprocesses=2", "--quiet"]],
+    "unit": [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]],
     "molecule": [["molecule", "test"]],
+    # On the artifact that molecule built and deployed.
+    "matrix": [["python", "-m", "tests.lab.artifact", "python", "-m", "tests.kernel.matrix"]],
+    # After molecule, whose build of Prometheus brings promtool.
+    "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],
 }
 
 

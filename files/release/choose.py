@@ -20,6 +20,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,10 @@ from typing import NamedTuple
 TRIAL_SECONDS = 60
 # Refusals that say something about the moment, not about the kernel.
 PASSING = ("cannot allocate memory", "resource temporarily unavailable", "too many open files")
+
+# The two last lines with which the exporter ends a check.
+MISSED = re.compile(r"Missed attachments \(module:prog\): (.*)")
+FAILED = re.compile(r"^.*for config \"[^\"]*\": ")
 
 
 class Verdict(NamedTuple):
@@ -91,6 +96,17 @@ class Memory:
         draft.replace(self.path)
 
 
+def reason_of(output: str) -> str:
+    """Return what the exporter's last line says, without the paths of the trial."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    missed = MISSED.match(last)
+    if missed:
+        programs = sorted(pair.split(":")[-1] for pair in missed[1].split(", "))
+        return f"not attached: {', '.join(programs)}"
+    return FAILED.sub("", last)
+
+
 class Chooser:
     """Tries the variants of a release with the release's own exporter."""
 
@@ -135,9 +151,8 @@ class Chooser:
                 return Verdict(f"its trial took longer than {TRIAL_SECONDS} s", permanent=False)
         if done.returncode == 0:
             return Verdict("", permanent=True)
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"the exporter ended with {done.returncode}"
         passing = done.returncode < 0 or any(word in done.stdout.lower() for word in PASSING)
+        reason = reason_of(done.stdout) or f"the exporter ended with {done.returncode}"
         return Verdict(reason, permanent=not passing)
 
     def try_variant(self, config: str, variant: str) -> str:
@@ -167,10 +182,11 @@ class Chooser:
 
     def _fit_together(self, verdicts: dict[str, dict]) -> None:
         """Leave out what loads alone but not beside the others."""
-        if not self.load(variants_of(verdicts)).reason:
+        alone = variants_of(verdicts)
+        if not alone or not self.load(alone).reason:
             return
         together: dict[str, str] = {}
-        for config, variant in variants_of(verdicts).items():
+        for config, variant in alone.items():
             verdict = self.load({**together, config: variant})
             if verdict.reason:
                 verdicts[config]["variant"] = None

@@ -16,7 +16,6 @@ short_description: Turn answers of hosts and of Prometheus into a readable table
 
 # Prometheus' name for a histogram's number of events.
 COUNT = "_count"
-LEFT_OUT = "left out"
 
 
 def text_table(rows: list[dict], columns: list[str]) -> str:
@@ -71,6 +70,22 @@ def _decoded(slurped: str) -> dict:
     return json.loads(base64.b64decode(slurped))
 
 
+def chosen(choice: dict) -> list[str]:
+    """Return the configs of a host's choice.json that run there."""
+    return [config for config, verdict in choice["configs"].items() if verdict["variant"]]
+
+
+def left_out(hosts: list[str], choices: Iterable[str]) -> list[str]:
+    """Say which programs do not run on which host, and why each variant was refused."""
+    return [
+        f"{config} is left out on {host}: "
+        + "; ".join(f"{variant} {reason}" for variant, reason in verdict["refused"].items())
+        for host, choice in zip(hosts, map(_decoded, choices))
+        for config, verdict in choice["configs"].items()
+        if not verdict["variant"]
+    ]
+
+
 def verify_rows(
     hosts: list[str],
     manifests: Iterable[str],
@@ -91,12 +106,7 @@ def verify_rows(
         catalogue = _decoded(manifest)["catalogue"]["configs"]
         age = ages.get((host, ""))
         row = {"host": host, "age": "-" if age is None else f"{age:.0f} s"}
-        for config, verdict in _decoded(choice)["configs"].items():
-            if not verdict["variant"]:
-                dashes = dict.fromkeys(("events", "p50", "p99"), "-")
-                fault = f"{LEFT_OUT}: {verdict['refused']}"
-                rows.append(row | dashes | {"metric": config, "fault": fault})
-                continue
+        for config in chosen(_decoded(choice)):
             for metric in catalogue[config].get("verify", []):
                 key = (host, metric)
                 events = counts.get(key, 0.0) - earlier.get(key, 0.0)
@@ -119,6 +129,7 @@ class FilterModule:
     def filters(self) -> dict:
         """Return the filters by name."""
         return {
+            "left_out": left_out,
             "scraped_since": scraped_since,
             "text_table": text_table,
             "verify_rows": verify_rows,

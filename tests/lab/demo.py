@@ -72,6 +72,14 @@ def play(playbook: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def shown_by(task: str, output: list[str]) -> list[str]:
+    """Return the lines that a debug task printed."""
+    begin = next(number for number, line in enumerate(output) if f"TASK [{task}]" in line)
+    end = next(number for number in range(begin + 1, len(output)) if not output[number])
+    block = "\n".join(line for line in output[begin + 2 : end])
+    return yaml.safe_load(block)["msg"]
+
+
 def prometheus_source() -> str:
     """Return `release` where the project's release page answers, else `module`."""
     try:
@@ -183,10 +191,8 @@ def up() -> None:
         output = play("playbooks/verify.yml")
     ports = relay({name: port for name, port in RELAYED.items() if name != "Grafana"})
 
-    begin = next(i for i, line in enumerate(output) if "metric  " in line)
-    table = [line.strip().strip("-").strip().strip("'\"") for line in output[begin:]]
     print("\nWhat Prometheus counted:")
-    for line in table[: table.index("")]:
+    for line in shown_by("Show the numbers", output):
         print(f"    {line}")
     print("\nTime that the disks took per request (bio_latency_seconds):")
     print("\n".join(histogram(ports["Prometheus"])))

@@ -1,0 +1,227 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Draw one panel of a dashboard from the answers to its queries."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from PIL import Image
+
+from .api import Series, Window
+from .units import text
+
+# Pixels of one column and one row of Grafana's grid.
+COLUMN, ROW = 64, 38
+DPI = 100
+BACK, FACE, INK, FAINT = "#111217", "#181b1f", "#d8d9da", "#6e7077"
+COLOURS = {"green": "#73bf69", "red": "#f2495c"}
+LINES = ["#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#b877d9", "#8ab8ff", "#fade2a", "#ff7383"]
+LEGEND_ROOM = 6
+ALERT_LINE = "alert above"
+
+# What each target of a panel returned, in the panel's own order.
+Answers = list[tuple[dict, list[Series]]]
+
+
+def draw(panel: dict, answers: Answers, window: Window) -> Image.Image:
+    """Return the picture of a panel."""
+    place = panel["gridPos"]
+    width, height = place["w"] * COLUMN, place["h"] * ROW
+    figure = Figure(figsize=((width - 8) / DPI, (height - 8) / DPI), dpi=DPI, facecolor=FACE)
+    figure.text(10 / width, 1 - 20 / height, panel["title"], color=INK, size=9, weight="bold")
+    left, right, bottom = (
+        62 / width,
+        1 - (60 if _has_right_axis(panel) else 12) / width,
+        28 / height,
+    )
+    if panel["type"] in {"stat", "table"}:
+        left, right = 12 / width, 1 - 12 / width
+    axes = figure.add_axes((left, bottom, right - left, 1 - bottom - 34 / height), facecolor=FACE)
+    if not any(series for _, found in answers for series in found):
+        axes.set_axis_off()
+        words = textwrap.fill(panel["fieldConfig"]["defaults"]["noValue"], width // 9)
+        figure.text(0.5, 0.5, words, color=FAINT, size=10, ha="center", va="center")
+    else:
+        KINDS[panel["type"]](axes, panel, answers, window)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, facecolor=FACE)
+    return Image.open(buffer).convert("RGB")
+
+
+def _has_right_axis(panel: dict) -> bool:
+    return "custom.axisPlacement" in str(panel["fieldConfig"]["overrides"])
+
+
+def _style(axes, unit: str, window: Window) -> None:
+    axes.tick_params(colors=FAINT, labelsize=7, length=0)
+    for spine in axes.spines.values():
+        spine.set_color("#2c3235")
+    axes.grid(color="#2c3235", linewidth=0.6)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value, unit)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(_moment(window.start), _moment(window.end))
+    axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=6))
+    axes.xaxis.set_major_formatter(
+        mdates.DateFormatter("%H:%M" if window.end - window.start > 600 else "%H:%M:%S")
+    )
+
+
+def _moment(seconds: float) -> float:
+    return seconds / 86400
+
+
+def _grid(one: Series, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Return moments and values with a gap wherever a point is missing."""
+    count = int((window.end - window.start) // window.step) + 1
+    values = np.full(count, np.nan)
+    for moment, value in zip(one.times, one.values, strict=True):
+        values[round((moment - window.start) / window.step)] = value
+    return _moment(window.start + window.step * np.arange(count)), values
+
+
+def _legend(target: dict, labels: dict[str, str]) -> str:
+    return re.sub(
+        r"{{(\w+)}}", lambda found: labels.get(found[1], ""), target["legendFormat"]
+    ).strip()
+
+
+def _properties(panel: dict, name: str) -> dict:
+    """Return what the panel's overrides say about a series."""
+    found = {}
+    for override in panel["fieldConfig"]["overrides"]:
+        kind, wanted = override["matcher"]["id"], override["matcher"]["options"]
+        if (kind == "byName" and name == wanted) or (
+            kind == "byRegexp" and re.search(wanted.strip("/"), name)
+        ):
+            found |= {item["id"]: item["value"] for item in override["properties"]}
+    return found
+
+
+def _lines(axes, panel: dict, answers: Answers, window: Window) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    custom = defaults["custom"]
+    stacked = "stacking" in custom
+    _style(axes, defaults["unit"], window)
+    if "scaleDistribution" in custom:
+        axes.set_yscale("log")
+        _style(axes, defaults["unit"], window)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    other = None
+    floor = 0.0
+    for number, (target, one) in enumerate(
+        (target, one) for target, found in answers for one in found
+    ):
+        name = _legend(target, one.labels)
+        special = _properties(panel, name)
+        where = axes
+        if special.get("custom.axisPlacement") == "right":
+            if other is None:
+                other = axes.twinx()
+                _style(other, special["unit"], window)
+                other.grid(visible=False)
+            where = other
+        fixed = special.get("color", {}).get("fixedColor")
+        colour = COLOURS.get(fixed, LINES[number % len(LINES)])
+        style = (0, (6, 4)) if "custom.lineStyle" in special else "solid"
+        moments, values = _grid(one, window)
+        if stacked and not special:
+            top = floor + np.nan_to_num(values)
+            where.fill_between(moments, floor, top, color=colour, alpha=0.35, linewidth=0)
+            floor = values = top
+        where.plot(moments, values, color=colour, linewidth=1.2, linestyle=style, label=name)
+    if "min" in defaults:
+        for one in filter(None, (axes, other)):
+            one.set_ylim(bottom=0, top=max(one.get_ylim()[1], 1e-9))
+    _keys([line for one in filter(None, (axes, other)) for line in one.get_lines()], axes)
+
+
+def _keys(lines: list, axes) -> None:
+    """Put the legend inside the plot, for there the picture needs no room for it."""
+    # The line of the alert first, that it is never among the ones left out.
+    shown = sorted(lines, key=lambda line: ALERT_LINE not in line.get_label())[:LEGEND_ROOM]
+    if len(lines) > LEGEND_ROOM:
+        shown[-1].set_label(f"and {len(lines) - LEGEND_ROOM + 1} more")
+    axes.legend(
+        handles=shown, loc="upper left", fontsize=6, labelcolor=INK, facecolor=FACE, framealpha=0.6
+    ).get_frame().set_linewidth(0)
+
+
+def _heat(axes, panel: dict, answers: Answers, window: Window) -> None:
+    ((_, found),) = answers
+    buckets = sorted(found, key=lambda one: float(one.labels["le"]))
+    edges = [float(one.labels["le"]) for one in buckets]
+    counts = np.array([np.nan_to_num(_grid(one, window)[1]) for one in buckets])
+    # Prometheus' buckets hold all smaller ones too.
+    counts = np.diff(counts, axis=0, prepend=0)
+    counts = np.where(counts > 1e-9, counts, np.nan)
+    moments = _moment(window.start + window.step * np.arange(counts.shape[1] + 1))
+    unit = panel["options"]["yAxis"]["unit"]
+    _style(axes, unit, window)
+    axes.grid(visible=False)
+    shades = np.ma.masked_invalid(counts) ** panel["options"]["color"]["exponent"]
+    axes.pcolormesh(moments, np.arange(len(edges) + 1), shades, cmap="turbo")
+    used = np.flatnonzero(np.isfinite(counts).any(axis=1))
+    if used.size:
+        axes.set_ylim(max(0, used[0] - 1), min(len(edges), used[-1] + 2))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(
+            lambda at, _: (
+                text(edges[int(at) - 1], unit) if 0 < at <= len(edges) and at % 1 == 0 else ""
+            )
+        )
+    )
+
+
+def _stat(axes, panel: dict, answers: Answers, window: Window) -> None:
+    ((target, found),) = answers
+    defaults = panel["fieldConfig"]["defaults"]
+    value = found[0].values[-1]
+    steps = [
+        s for s in defaults["thresholds"]["steps"] if s["value"] is None or value >= s["value"]
+    ]
+    words = text(value, defaults["unit"])
+    for mapping in defaults.get("mappings", []):
+        words = mapping["options"].get(f"{value:g}", {}).get("text", words)
+    words = f"{_legend(target, found[0].labels)}  {words}".strip()
+    colour = COLOURS[steps[-1]["color"]]
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, color=colour, size=20, ha="center", transform=axes.transAxes)
+    moments, values = _grid(found[0], window)
+    back = axes.twinx()
+    back.set_axis_off()
+    back.plot(moments, values, color=colour, alpha=0.35, linewidth=1)
+    back.set_ylim(0, max(1e-9, np.nanmax(values)) * 4)
+
+
+def _table(axes, panel: dict, answers: Answers, window: Window) -> None:
+    ((_, found),) = answers
+    axes.set_axis_off()
+    rename = panel["transformations"][0]["options"]["renameByName"]
+    unit = _properties(panel, rename["Value"])["unit"]
+    columns = sorted({label for one in found for label in one.labels} - {"__name__"})
+    room = int(panel["gridPos"]["h"] * ROW / 21) - 2
+    rows = sorted(found, key=lambda one: -one.values[-1])[:room]
+    cells = [
+        [one.labels.get(column, "") for column in columns] + [text(one.values[-1], unit)]
+        for one in rows
+    ]
+    drawn = axes.table(
+        [[*columns, rename["Value"]], *cells], loc="upper left", cellLoc="left", edges="B"
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(7.5)
+    drawn.auto_set_column_width(range(len(columns) + 1))
+    for (row, _), cell in drawn.get_celld().items():
+        cell.set_height(1 / (room + 1))
+        cell.set_edgecolor("#2c3235")
+        cell.get_text().set_color("#6e9fff" if row == 0 else INK)
+
+
+KINDS = {"timeseries": _lines, "heatmap": _heat, "stat": _stat, "table": _table}

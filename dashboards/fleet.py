@@ -1,0 +1,234 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fleet: which hosts are in trouble, where and since when; from recorded series only."""
+
+from __future__ import annotations
+
+from . import metrics as m
+from .panels import Annotation, dashboard, firing, heat, lines, number, rows, variable
+
+S = m.HOSTS
+DISK_P99 = (
+    f'instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{S},operation=~"read|write"}}'
+)
+# An alert about a whole job has no instance.
+FIRING, SINCE = firing('job=~"$job|",instance=~"$instance|"')
+
+TROUBLE = [
+    number(
+        "Hosts answering",
+        "short",
+        "Hosts whose exporter answered the last scrape.\n\nNormal: all of them.",
+        f"sum(up{{{m.EXPORTERS}}})",
+    ),
+    number(
+        "Hosts down",
+        "short",
+        "Hosts whose exporter did not answer the last scrape.\n\nNormal: 0.\n\nIf not: the table "
+        "of firing alerts names them; runbook EbpfExporterDown.",
+        f"sum(up{{{m.EXPORTERS}}} == bool 0)",
+        bad=1,
+    ),
+    number(
+        "Firing alerts",
+        "short",
+        "Alerts that fire now on these hosts.\n\nNormal: 0.\n\nIf not: read the table beside.",
+        f"count({FIRING}) or vector(0)",
+        bad=1,
+    ),
+    number(
+        "Slowest disk, p99",
+        "s",
+        m.BIO.help,
+        f"max({DISK_P99})",
+        empty="no requests",
+    ),
+    number(
+        "Worst accept queue",
+        "percentunit",
+        m.QUEUE.help,
+        f"max(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}})",
+        empty="no connections",
+    ),
+    number(
+        "Worst share retransmitted",
+        "percentunit",
+        "Share of the TCP segments sent that were retransmissions, worst host.\n\n"
+        "Normal: below 1 %.\n\nIf not: runbook TcpRetransmitRatioHigh.",
+        f"max(instance:ebpf_tcp_retransmit_ratio:rate5m{{{S}}})",
+        empty="needs node_exporter",
+    ),
+    rows(
+        "What fires, where and since when",
+        "dateTimeFromNow",
+        "Alerts that fire now; newest first.\n\nNormal: empty.\n\nIf not: follow the host, then "
+        "the alert's runbook in docs/runbooks.md.",
+        SINCE,
+        "since",
+        empty="Nothing fires",
+        span=16,
+    ),
+    lines(
+        "Firing alerts over time",
+        "short",
+        "How many alerts of each kind fired.\n\nNormal: nothing.\n\nIf not: many hosts at the same "
+        "moment have one cause: network, storage, a release.",
+        [(f"count by (alertname) ({FIRING})", "{{alertname}}")],
+        empty="Nothing fired",
+        stacked=True,
+    ),
+]
+
+HOSTS = [
+    rows(
+        "Slowest disks, p99",
+        "s",
+        m.BIO.help,
+        f"topk(10, max by (instance, device, operation) ({DISK_P99}))",
+        "p99",
+        empty="No requests",
+    ),
+    rows(
+        "Slowest connects, p99",
+        "s",
+        m.CONNECT.help,
+        "topk(10, max by (instance, scope) "
+        f"(instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{S}}}))",
+        "p99",
+        empty="No connects",
+    ),
+    rows(
+        "Most failed connects",
+        "percentunit",
+        m.CONNECT_RESULTS.help,
+        "topk(10, max by (instance, scope) "
+        f"(instance_scope:ebpf_tcp_connect_failures:ratio_rate5m{{{S}}}) > 0)",
+        "failed",
+        empty="No connect failed",
+    ),
+    rows(
+        "Fullest accept queues",
+        "percentunit",
+        m.QUEUE.help,
+        "topk(10, max by (instance) "
+        f"(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}}) > 0)",
+        "met > 75 %",
+        empty="No queue was nearly full",
+    ),
+    rows(
+        "Connections dropped at full queues",
+        "cps",
+        m.OVERFLOWS.help,
+        "topk(10, max by (instance) (instance:ebpf_tcp_listen_overflows:rate5m"
+        f"{{{S}}} or instance:node_tcp_listen_overflows:rate5m{{{S}}}) > 0)",
+        "dropped/s",
+        empty="No connection was dropped",
+    ),
+    rows(
+        "Most retransmissions",
+        "cps",
+        m.RETRANSMITS.help,
+        f"topk(10, max by (instance) (instance:ebpf_tcp_retransmits:rate5m{{{S}}}) > 0)",
+        "segments/s",
+        empty="Nothing was retransmitted",
+    ),
+    rows(
+        "Longest round trips, p99",
+        "s",
+        m.RTT.help,
+        "topk(10, max by (instance, scope) "
+        f"(instance_scope:ebpf_tcp_rtt_seconds:p99_rate5m{{{S}}}))",
+        "p99",
+        empty="No TCP traffic",
+    ),
+    rows(
+        "Most disk errors",
+        "short",
+        m.BIO_ERRORS.help,
+        "topk(10, max by (instance, device, operation) "
+        f"(instance_device_operation:ebpf_bio_errors:increase5m{{{S}}}) > 0)",
+        "in 5 minutes",
+        empty="No disk error",
+    ),
+    rows(
+        "Most window clamps",
+        "cps",
+        m.CLAMPS.help,
+        f"topk(10, max by (instance) (instance:ebpf_tcp_window_clamps:rate5m{{{S}}}) > 0)",
+        "clamps/s",
+        empty="No window was clamped",
+    ),
+]
+
+SHAPE = [
+    heat(
+        "Disk time, all hosts",
+        m.BIO,
+        expr='sum by (le) (job_operation_le:ebpf_bio_latency_seconds_bucket:rate5m{job=~"$job"})',
+        span=12,
+    ),
+    lines(
+        "Round-trip time, all hosts, p99",
+        "s",
+        m.RTT.help,
+        [
+            (
+                "histogram_quantile(0.99, sum by (scope, le) "
+                '(job_scope_le:ebpf_tcp_rtt_seconds_bucket:rate5m{job=~"$job"}))',
+                "{{scope}}",
+            )
+        ],
+        empty=m.RTT.empty,
+        log=True,
+        span=12,
+    ),
+    lines(
+        "Hosts answering over time",
+        "short",
+        "Answering and silent hosts.\n\nNormal: a flat line and 0.\n\nIf not: a step down for many "
+        "hosts at once is the network, a release or Prometheus itself.",
+        [
+            (f"sum(up{{{m.EXPORTERS}}})", "answering"),
+            (f"sum(up{{{m.EXPORTERS}}} == bool 0)", "down"),
+        ],
+        span=12,
+    ),
+    lines(
+        "Disk requests, all hosts",
+        "iops",
+        "Block requests per second of all hosts.\n\nNormal: your load.\n\nIf not: with it, latency "
+        "means more work; without it, slower disks.",
+        [
+            (
+                f"sum by (operation) (instance_device_operation:ebpf_bio_requests:rate5m{{{S}}})",
+                "{{operation}}",
+            )
+        ],
+        empty=m.BIO.empty,
+        stacked=True,
+        span=12,
+    ),
+]
+
+
+def build() -> str:
+    """Return the dashboard's JSON."""
+    return dashboard(
+        "Kernel / Fleet",
+        "linmonitor-fleet",
+        "Which hosts are in trouble, where and since when.",
+        layout={
+            "Does a kernel suffer?": TROUBLE,
+            "Which hosts": HOSTS,
+            "The whole fleet": SHAPE,
+        },
+        variables=[
+            variable("job", "Job", "label_values(ebpf_exporter_enabled_configs, job)"),
+            variable(
+                "instance", "Host", 'label_values(up{job="ebpf_exporter",job=~"$job"}, instance)'
+            ),
+        ],
+        annotations=[
+            Annotation("Firing alerts", f"count by (alertname) ({FIRING})", "red", "{{alertname}}")
+        ],
+    )

@@ -1,0 +1,34 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of a PromQL expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import promql_parser as pp
+
+CHILDREN = ("expr", "param", "lhs", "rhs", "vector_selector")
+
+
+def walk(node, above: tuple = ()) -> Iterator[tuple]:
+    """Yield each part of a parsed expression with the parts around it, outermost first."""
+    yield node, above
+    children = [getattr(node, name, None) for name in CHILDREN]
+    children += getattr(node, "args", None) or []
+    for child in children:
+        if child is not None:
+            yield from walk(child, (*above, node))
+
+
+def selectors(expr: str) -> Iterator[tuple[str, dict[str, str], tuple]]:
+    """Yield name, matchers and surroundings of each selector."""
+    for node, above in walk(pp.parse(expr)):
+        if isinstance(node, pp.VectorSelector):
+            matchers = {matcher.name: matcher.value for matcher in node.matchers.matchers}
+            yield node.name or matchers["__name__"], matchers, above
+
+
+def calls(above: tuple) -> set[str]:
+    """Return the functions around a selector."""
+    return {node.func.name for node in above if isinstance(node, pp.Call)}

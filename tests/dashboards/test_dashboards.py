@@ -1,0 +1,339 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The committed dashboards: fresh, fit for Grafana 9.3 to 13, and asking for real series."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+
+import promql_parser as pp
+import pytest
+import yaml
+from grafana_foundation_sdk.models import units
+
+from dashboards import bench, metrics, reading, rules
+from dashboards.__main__ import TARGET, documents
+
+from .promql import calls, selectors, walk
+
+HERE = Path(__file__).parent
+EXCLUSIONS = yaml.safe_load((HERE / "exclusions.yml").read_text())
+FOREIGN = yaml.safe_load((HERE / "foreign_metrics.yml").read_text())
+FOREIGN_NAMES = {name for names in FOREIGN.values() for name in names}
+UNITS = {value for name, value in vars(units).items() if name[0].isupper()}
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+DASHBOARDS = {document["title"]: document for document in reading.documents()}
+DECLARED = [metric for metric in vars(metrics).values() if isinstance(metric, metrics.Metric)]
+RULES = [
+    (rule, group["name"])
+    for text in (rules.RECORDING.read_text(), rules.render(names=["biolatency"]))
+    for group in yaml.safe_load(text)["groups"]
+    for rule in group["rules"]
+]
+RECORDED = {rule["record"] for rule, _ in RULES if "record" in rule}
+
+each_dashboard = pytest.mark.parametrize("document", DASHBOARDS.values(), ids=DASHBOARDS)
+PANELS = [
+    pytest.param(document, panel, id=f"{title}: {panel['title']}")
+    for title, document in DASHBOARDS.items()
+    for panel in reading.panels(document)
+]
+each_panel = pytest.mark.parametrize(("document", "panel"), PANELS)
+QUERIES = [
+    pytest.param(document, panel, target, id=f"{title}: {panel['title']} {target['refId']}")
+    for title, document in DASHBOARDS.items()
+    for panel, target in reading.queries(document)
+]
+each_query = pytest.mark.parametrize(("document", "panel", "target"), QUERIES)
+
+
+def test_committed_files_are_what_the_generator_writes():
+    committed = {path.name: path.read_text() for path in TARGET.iterdir()}
+    assert committed == documents(), "run `make dashboards`"
+
+
+def test_names_are_unique():
+    """A duplicate uid or title freezes the whole provisioning folder."""
+    assert len(DASHBOARDS) == len(reading.documents()) == 4
+    assert len({document["uid"] for document in DASHBOARDS.values()}) == 4
+
+
+@each_dashboard
+def test_form_that_all_servers_read(document):
+    assert document["schemaVersion"] == 37
+    assert document["editable"] is False
+    assert document["graphTooltip"] == 1, "shared crosshair"
+    assert document["description"]
+    assert "id" not in document
+    assert {panel["type"] for panel in document["panels"]} <= {
+        "timeseries",
+        "stat",
+        "table",
+        "heatmap",
+        "row",
+    }
+    text = json.dumps(document)
+    for newer in ("cellOptions", "__inputs", "__requires", "${DS_", '"elements"', '"layout"'):
+        assert newer not in text
+    for item in document["links"] + document["annotations"]["list"]:
+        assert "placement" not in item
+
+
+@each_dashboard
+def test_variables(document):
+    variables = {item["name"]: item for item in document["templating"]["list"]}
+    source = variables.pop("datasource")
+    assert (source["type"], source["query"], source["label"]) == (
+        "datasource",
+        "prometheus",
+        "Data source",
+    )
+    assert source["current"]["value"] == "default"
+    assert {"job", "instance"} <= set(variables)
+    for item in variables.values():
+        assert item["datasource"] == DATASOURCE
+        assert item["label"]
+        assert (item["multi"], item["includeAll"], item["allValue"]) == (True, True, ".+")
+        assert item["refresh"] == 2, "a host that arrives must appear"
+        found = re.fullmatch(r"label_values\((.+), \w+\)", item["query"])
+        pp.parse(reading.filled(found[1]))
+
+
+@each_dashboard
+def test_annotations_and_links(document):
+    marks = document["annotations"]["list"]
+    assert any("ALERTS" in mark["expr"] for mark in marks)
+    for mark in marks:
+        assert mark["datasource"] == DATASOURCE
+        pp.parse(reading.filled(mark["expr"]))
+    assert [link["tags"] for link in document["links"]] == [document["tags"]]
+
+
+@each_dashboard
+def test_panels_have_places_of_their_own(document):
+    panels = document["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["id"] > 0 for panel in panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
+        apart = (
+            one["x"] + one["w"] <= other["x"]
+            or other["x"] + other["w"] <= one["x"]
+            or one["y"] + one["h"] <= other["y"]
+            or other["y"] + other["h"] <= one["y"]
+        )
+        assert apart
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+
+
+@each_panel
+def test_panel_explains_itself(document, panel):
+    assert panel["title"]
+    assert "Normal: " in panel["description"], "what it means, what is normal, what to do"
+    assert panel["datasource"] == DATASOURCE
+    assert panel["fieldConfig"]["defaults"]["noValue"]
+    assert panel["targets"]
+    letters = [target["refId"] for target in panel["targets"]]
+    assert letters == sorted(set(letters))
+
+
+@each_panel
+def test_panel_has_a_unit(document, panel):
+    wanted = [panel["fieldConfig"]["defaults"].get("unit")]
+    if panel["type"] == "heatmap":
+        wanted = [panel["options"]["yAxis"]["unit"]]
+    elif panel["type"] == "table":
+        wanted = []
+    wanted += [
+        prop["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        for prop in override["properties"]
+        if prop["id"] == "unit"
+    ]
+    assert wanted
+    assert all(unit in UNITS or unit.startswith("suffix: ") for unit in wanted)
+
+
+@each_panel
+def test_panel_options_of_its_kind(document, panel):
+    if panel["type"] == "heatmap":
+        assert panel["options"]["calculate"] is False
+        (target,) = panel["targets"]
+        assert (target["format"], target["legendFormat"]) == ("heatmap", "{{le}}")
+        outer = pp.parse(reading.filled(target["expr"]))
+        assert outer.prettify().startswith("sum by (le)")
+    if panel["type"] == "table":
+        (target,) = panel["targets"]
+        assert (target["format"], target["instant"]) == ("table", True)
+        hidden = panel["transformations"][0]["options"]["excludeByName"]
+        assert hidden == {"Time": True, "__name__": True}
+    if panel["type"] == "timeseries":
+        assert panel["options"]["legend"]["showLegend"] is True
+        assert all(target["legendFormat"] for target in panel["targets"])
+
+
+def _excused(document, panel, name):
+    return name in EXCLUSIONS or f"{document['title']}: {panel['title']}" in EXCLUSIONS
+
+
+@each_query
+def test_query(document, panel, target):
+    assert target["datasource"] == DATASOURCE
+    for name, matchers, above in selectors(target["expr"]):
+        if not _excused(document, panel, name):
+            assert {"job", "instance"} <= set(matchers), name
+        # The one counter whose name does not say so.
+        if name.endswith("_total") or name.endswith("ebpf_program_run_time_seconds"):
+            assert calls(above) & {"rate", "irate", "increase"}, name
+        if "le" in matchers:
+            assert not re.fullmatch(r"\d+", matchers["le"]), 'it would be "1.0" in Prometheus 3'
+
+
+@each_query
+def test_rates_follow_the_scrape_interval(document, panel, target):
+    original = next(t["expr"] for t in panel["targets"] if t["refId"] == target["refId"])
+    for window in re.findall(r"\[(.+?)\]", original):
+        assert window == "$__rate_interval" or panel["title"] == "Database failures"
+
+
+@each_query
+def test_threshold_lines_need_data_beside_them(document, panel, target):
+    if "linmonitor:alert_threshold" in target["expr"]:
+        (alert,) = re.findall(r'alert="(\w+)"', target["expr"])
+        assert "threshold" in rules.settings()[alert]
+        assert "and on () count(" in target["expr"]
+
+
+def test_fleet_reads_recorded_series_only():
+    """Raw series of thousands of hosts would take minutes."""
+    cheap = {"up", "ALERTS", "ALERTS_FOR_STATE"}
+    for _, target in reading.queries(DASHBOARDS["Kernel / Fleet"]):
+        for name, _, above in selectors(target["expr"]):
+            assert name in RECORDED | cheap
+            assert not calls(above) & {"rate", "increase"}
+
+
+def test_the_bench_makes_what_fleet_asks_for():
+    asked = {
+        name
+        for _, target in reading.queries(DASHBOARDS["Kernel / Fleet"])
+        for name, _, _ in selectors(target["expr"])
+    }
+    assert asked == set(bench.PER_HOST) | set(bench.PER_JOB)
+
+
+def _asked() -> dict[str, list[tuple[dict, str]]]:
+    """Return matchers and place of each selector of dashboards and rules, by series name."""
+    places = [(rule["expr"], group) for rule, group in RULES]
+    for title, document in DASHBOARDS.items():
+        places += [(target["expr"], title) for _, target in reading.queries(document)]
+        places += [(reading.filled(a["expr"]), title) for a in document["annotations"]["list"]]
+        places += [
+            (reading.filled(re.fullmatch(r"label_values\((.+), \w+\)", item["query"])[1]), title)
+            for item in document["templating"]["list"]
+            if item["type"] == "query"
+        ]
+    found: dict[str, list[tuple[dict, str]]] = {}
+    for expr, place in places:
+        for name, matchers, _ in selectors(expr):
+            found.setdefault(name, []).append((matchers, place))
+    return found
+
+
+ASKED = _asked()
+
+
+def _shipped() -> dict[str, dict]:
+    """Return kind, config, labels and bucket edges of each metric of our programs, by full name."""
+    shipped = {}
+    for path in (rules.ROOT / "files/bpf").glob("*.yaml"):
+        kinds = yaml.safe_load(path.read_text())["metrics"]
+        for kind, declared in kinds.items():
+            for metric in declared:
+                labels = {label["name"] for label in metric["labels"]}
+                shipped[metrics.PREFIX + metric["name"]] = metric | {
+                    "kind": kind,
+                    "config": path.stem,
+                    "labels": labels,
+                }
+    assert shipped, "files/bpf has no YAML"
+    return shipped
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, dict]:
+    return _shipped()
+
+
+def _base(name: str, shipped: dict) -> str:
+    """Return the metric that a series of a histogram belongs to."""
+    stem = re.sub(r"_(bucket|sum|count)$", "", name)
+    return stem if shipped.get(stem, {}).get("kind") == "histograms" else name
+
+
+def test_each_series_exists(shipped):
+    known = set(shipped) | FOREIGN_NAMES | RECORDED
+    patterns = {name for name in ASKED if not re.fullmatch(r"[\w:]+", name)}
+    assert {name for name in ASKED if _base(name, shipped) not in known} == patterns
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, name) for name in shipped), pattern
+
+
+def test_each_metric_of_the_catalogue_is_shown(shipped):
+    names = {_base(name, shipped) for name in ASKED}
+    hidden = {name for name in shipped if not any(re.fullmatch(asked, name) for asked in names)}
+    assert not hidden
+
+
+def test_foreign_series_are_asked_for():
+    assert set(ASKED) >= FOREIGN_NAMES, "the list holds no leftovers"
+
+
+def test_recorded_series_are_asked_for():
+    assert set(ASKED) >= RECORDED
+
+
+def test_labels_that_are_matched_exist(shipped):
+    for name, places in ASKED.items():
+        metric = shipped.get(_base(name, shipped))
+        if metric:
+            for matchers, place in places:
+                unknown = set(matchers) - metric["labels"] - {"job", "instance", "le", "__name__"}
+                assert not unknown, (name, place)
+
+
+def test_bucket_edges_that_are_named_exist(shipped):
+    for name, places in ASKED.items():
+        for edge in {matchers["le"] for matchers, _ in places if "le" in matchers}:
+            metric = shipped[_base(name, shipped)]
+            step = metric.get("bucket_multiplier", 1)
+            keys = metric.get("bucket_keys") or [
+                2**k for k in range(metric["bucket_min"], metric["bucket_max"] + 1)
+            ]
+            assert edge in {repr(key * step) for key in keys}, name
+
+
+@pytest.mark.parametrize("metric", DECLARED, ids=lambda metric: metric.name)
+def test_declared_metric_is_that_of_the_program(metric, shipped):
+    program = shipped[metric.full]
+    histogram = isinstance(metric, metrics.Histogram)
+    assert program["kind"] == ("histograms" if histogram else "counters")
+    assert program["config"] == metric.config
+    assert set(metric.by) <= program["labels"] | {"instance"}
+    if metric.alert:
+        assert metric.alert in rules.settings()
+
+
+def test_node_exporter_stays_in_its_group():
+    for name in FOREIGN["node"]:
+        assert {place for _, place in ASKED[name]} == {"node-recording"}
+
+
+def test_walk_sees_nested_selectors():
+    """Guards the guard: what these tests never visit, they never judge."""
+    expr = "topk(3, sum by (a) (rate(x_total[5m])) / on (a) (y > 1)) or absent(z)"
+    assert [name for name, _, _ in selectors(expr)] == ["x_total", "y", "z"]
+    assert len(list(walk(pp.parse(expr)))) > 10

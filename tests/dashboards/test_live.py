@@ -1,0 +1,135 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every query and rule against the real Prometheus 2.37.8, fed by the stand-in exporter."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import yaml
+
+from dashboards import rules
+from dashboards.api import Prometheus, Window
+from dashboards.tools import ToolError, tool
+
+from .live import answers, unhealthy
+from .standin import serve
+
+# What the stand-in does not make happen, or what only an Alertmanager shows.
+EMPTY = {
+    "Kernel / Programs: Not attached A",
+    "Monitoring / Prometheus: Alerts lost on the way to Alertmanager B",
+    "Monitoring / Prometheus: Messages sent by Alertmanager A",
+    "Monitoring / Prometheus: Messages that failed A",
+}
+# Empty where no host has node_exporter.
+NEEDS_NODE = {
+    "Kernel / Fleet: Worst share retransmitted A",
+    "Kernel / Host: Retransmitted segments by reason B",
+    "Kernel / Host: Retransmitted segments by reason C",
+}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _configuration(port: int, target: str, node: bool) -> dict:
+    def job(name: str, address: str, action: str) -> dict:
+        relabel = {"source_labels": ["__name__"], "regex": "node_.*", "action": action}
+        return {
+            "job_name": name,
+            "static_configs": [{"targets": [address]}],
+            "metric_relabel_configs": [relabel],
+        }
+
+    jobs = [job("ebpf_exporter", target, "drop"), job("prometheus", f"127.0.0.1:{port}", "drop")]
+    return {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["recording.yml", "alerts.yml"],
+        "scrape_configs": jobs + ([job("node", target, "keep")] if node else []),
+    }
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["with node_exporter", "without"])
+def server(request, tmp_path_factory):
+    """Return a Prometheus whose rules follow each other in seconds, and what it lacks."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    try:
+        binary = tool("prometheus")
+    except ToolError as error:
+        pytest.fail(str(error))
+    standin = serve(rules.ROOT / "files/bpf")
+    threading.Thread(target=standin.serve_forever, daemon=True).start()
+    port = _free_port()
+    for file in rules.write(folder, changes={name: {"hold": "0s"} for name in rules.settings()}):
+        file.write_text(re.sub(r"\b(30s|1m)\b", "1s", file.read_text()))
+    target = f"127.0.0.1:{standin.server_port}"
+    configuration = _configuration(port, target, request.param)
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                binary,
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stderr=log,
+        )
+    yield Prometheus(f"http://127.0.0.1:{port}"), EMPTY | (set() if request.param else NEEDS_NODE)
+    process.terminate()
+    process.wait(timeout=30)
+    standin.shutdown()
+    standin.server_close()
+
+
+def _settled(server: Prometheus, expected: set[str], seconds: float):
+    """Ask until only the expected queries are empty, or the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = answers(server, Window.last(1), {"__rate_interval": "4s"})
+        except OSError:
+            found = []
+        empty = {answer.name for answer in found if not answer.values}
+        if time.monotonic() > deadline or (found and empty <= expected):
+            return found, empty
+        time.sleep(2)
+
+
+def test_every_query_returns_data_and_every_rule_is_healthy(server):
+    api, expected = server
+    found, empty = _settled(api, expected, 90)
+    assert [answer for answer in found if answer.error] == []
+    assert empty == expected
+    assert unhealthy(api) == []
+
+
+def test_values_have_the_right_magnitude(server):
+    """The stand-in counts known events per second: see standin.py."""
+    api, expected = server
+    found, _ = _settled(api, expected, 90)
+    by_name = {answer.name: answer.values for answer in found}
+
+    def last(name: str) -> float:
+        return by_name[name][-1]
+
+    assert last("Kernel / Fleet: Hosts answering A") == 1
+    assert last("Kernel / Fleet: Hosts down A") == 0
+    series = {answer.name: len(answer.series) for answer in found}
+    assert series["Kernel / Programs: Memory of the exporter A"] == 1
+    assert series["Monitoring / Prometheus: Memory A"] == 1
+    # 20 events/s for each family and scope, in buckets around 2^15 us.
+    assert last("Kernel / Host: Round-trip samples A") == pytest.approx(40, rel=0.3)
+    assert 0.005 < last("Kernel / Host: Round-trip time, quantiles A") < 0.2
+    # 10 us of 1 s for each program.
+    assert last("Kernel / Programs: Cost of all programs A") < 0.001
+    assert 0 <= last("Kernel / Host: Connections that met a queue above 75 % A") < 0.5

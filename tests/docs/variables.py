@@ -1,0 +1,56 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write docs/variables.md from the argument specifications of the roles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+PAGE = Path("docs/variables.md")
+HEAD = """\
+# Variables
+
+Generated from `roles/*/meta/argument_specs.yml` by `make docs`; a test compares them with
+`roles/*/defaults/main.yml`. Set them in your inventory.
+"""
+
+
+def text(value: object) -> str:
+    """Return a value as one cell of a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def table(options: dict) -> list[str]:
+    """Return the rows of a role's options."""
+    lines = ["| variable | type | default | meaning |", "|---|---|---|---|"]
+    for name, option in options.items():
+        default = yaml.safe_dump(option.get("default"), default_flow_style=True, width=10**6)
+        shown = default.removesuffix("\n").removesuffix("\n...") if "default" in option else ""
+        choices = f" One of {', '.join(option['choices'])}." if "choices" in option else ""
+        code = f"`{text(shown)}`" if shown else "required"
+        meaning = text(option["description"]) + choices
+        lines.append(f"| `{name}` | {option['type']} | {code} | {meaning} |")
+    return lines
+
+
+def render() -> str:
+    """Return the whole page."""
+    lines = [HEAD]
+    for path in sorted((CHECKOUT / "roles").glob("*/meta/argument_specs.yml")):
+        role = path.parts[-3]
+        seen: dict = {}
+        for entry, spec in yaml.safe_load(path.read_text())["argument_specs"].items():
+            fresh = {name: o for name, o in spec["options"].items() if seen.get(name) != o}
+            seen |= spec["options"]
+            title = role if entry == "main" else f"{role}, entry point `{entry}`"
+            lines += [f"## {title}", "", *(text(line) for line in spec["description"]), ""]
+            same = "Its variables are those of the entry point above."
+            lines += [*table(fresh), ""] if fresh else [same, ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+if __name__ == "__main__":
+    (CHECKOUT / PAGE).write_text(render())

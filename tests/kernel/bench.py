@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""Measure what the programs cost, in nanoseconds per event and as ratios.
+
+    python -m tests.kernel.bench --artifact DIR --libbpf-include DIR
+
+On this machine's kernel, under load on its disk and its loopback device, with
+kernel.bpf_stats_enabled. Upstream's biolatency is compiled on the spot from the
+exporter's own Go module. Every design runs alone, in turn, in several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .cases_block import BLOCK, read_direct
+from .exporter import Exporter
+
+MODULE = "github.com/cloudflare/ebpf_exporter/v2@v2.5.1"
+STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
+SOURCES = Path(__file__).resolve().parents[2] / "files" / "bpf"
+CAPABILITIES = ["CAP_BPF", "CAP_PERFMON"]
+LIMIT = 0.35  # of upstream's biolatency, in the same run
+EMPTY_YAML = "metrics: {counters: [{name: empty_total, help: nothing, labels: []}]}\n"
+
+
+def compile_object(source: Path, target: Path, *flags: str) -> None:
+    """Compile a BPF object."""
+    command = ["clang", "-target", "bpf", "-mcpu=v3", "-g", "-O2", "-D__TARGET_ARCH_x86"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*command, *flags, "-c", str(source), "-o", str(target)], check=True)
+
+
+def prepare(artifact: Path, libbpf: Path, folder: Path) -> None:
+    """Lay out an artifact with upstream's program and the empty ones beside ours."""
+    (folder / "bin").mkdir()
+    shutil.copy(artifact / "bin" / "ebpf_exporter", folder / "bin")
+    shutil.copytree(artifact / "programs", folder / "programs")
+    told = subprocess.run(
+        ["go", "mod", "download", "-json", MODULE], check=True, capture_output=True, text=True
+    )
+    examples = Path(json.loads(told.stdout)["Dir"]) / "examples"
+    with (folder / "vmlinux.h").open("w") as header:
+        dump = ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"]
+        subprocess.run(dump, check=True, stdout=header)
+    upstream = folder / "programs" / "upstream"
+    compile_object(
+        examples / "biolatency.bpf.c",
+        upstream / "raw_tp.bpf.o",
+        *(f"-I{folder}", f"-I{examples}", f"-I{libbpf}"),
+        # It counts on a newer libbpf, whose headers include each other.
+        *("-include", "vmlinux.h", "-include", "bpf/bpf_helpers.h"),
+    )
+    shutil.copy(examples / "biolatency.yaml", upstream / "upstream.yaml")
+    empty = folder / "programs" / "empty"
+    for variant in ("tp_btf", "raw_tp"):
+        compile_object(
+            Path(__file__).with_name("empty.bpf.c"),
+            empty / f"{variant}.bpf.o",
+            *(f"-I{SOURCES / 'include'}", f"-I{libbpf}", f"-DVARIANT_{variant.upper()}"),
+        )
+    (empty / "empty.yaml").write_text(EMPTY_YAML, encoding="utf-8")
+
+
+def read_disk(seconds: float) -> None:
+    """Read from the disk on two CPUs."""
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+        file.write(bytes(1024 * BLOCK))
+        file.flush()
+        os.fsync(file.fileno())
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            workers = [
+                multiprocessing.Process(target=read_direct, args=(file.name, 20_000, 16))
+                for _ in range(2)
+            ]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+
+
+def talk(seconds: float) -> None:
+    """Open connections and say a few words on each, over loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with socket.create_connection(server.getsockname()) as near:
+                far, _ = server.accept()
+                for _ in range(20):
+                    near.send(b"x")
+                    far.recv(1)
+                    far.send(b"y")
+                    near.recv(1)
+                far.close()
+
+
+LOADS = {"block": read_disk, "tcp": talk}
+# Config: what makes it run, and the programs that make one event.
+EVENTS = {
+    "upstream": "block",
+    "biolatency": "block",
+    "tcp-syn-backlog": "tcp",
+    "tcp-connect-time": "tcp",
+    "tcp-rtt": "tcp",
+}
+HOOK = {
+    "block": ("empty_block_rq_issue", "empty_block_rq_complete"),
+    "tcp-rtt": ("empty_tcp_probe",),
+    "tcp-syn-backlog": ("empty_inet_sock_set_state",),
+    "tcp-connect-time": ("empty_inet_sock_set_state",),
+}
+
+
+def cost(artifact: Path, config: str, variant: str, load: str, seconds: float) -> dict[str, float]:
+    """Return each program's nanoseconds per run under a load."""
+    exporter = Exporter(artifact, {config: variant}, CAPABILITIES, f"{config} {variant}")
+    exporter.wait()
+    before = exporter.metrics()
+    LOADS[load](seconds)
+    after = exporter.metrics()
+    delta = after - before
+    names = {
+        dict(labels)["id"]: dict(labels)["program"]
+        for (name, labels) in after.samples
+        if name == "ebpf_exporter_ebpf_program_info"
+    }
+    exporter.stop()
+    costs = {}
+    for number, program in names.items():
+        runs = delta.total("ebpf_program_run_count_total", id=number)
+        if runs > 1000:  # fewer say nothing
+            spent = delta.total("ebpf_program_run_time_seconds", id=number)
+            costs[program] = spent / runs * 1e9
+    return costs
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--artifact", type=Path, required=True, help="folder of an artifact")
+    parser.add_argument("--libbpf-include", type=Path, required=True, help="has bpf/bpf_helpers.h")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3, help="load per design and round")
+    options = parser.parse_args()
+    designs = [("upstream", "raw_tp", "block")]
+    for variant in ("tp_btf", "raw_tp"):
+        designs += [("empty", variant, "block"), ("empty", variant, "tcp")]
+        designs += [(c, variant, load) for c, load in EVENTS.items() if c != "upstream"]
+    seen: dict[tuple, list[dict[str, float]]] = {design: [] for design in designs}
+    enabled = STATS.read_text(encoding="ascii")
+    with tempfile.TemporaryDirectory(prefix="linmonitor-") as folder:
+        artifact = Path(folder)
+        prepare(options.artifact.resolve(), options.libbpf_include.resolve(), artifact)
+        STATS.write_text("1", encoding="ascii")
+        try:
+            for _ in range(options.rounds):
+                for design in designs:
+                    seen[design].append(cost(artifact, *design, options.seconds))
+        finally:
+            STATS.write_text(enabled, encoding="ascii")
+
+    def median(config: str, variant: str, load: str, programs: tuple[str, ...] = ()) -> float:
+        """Return the median over the rounds of a design's cost per event."""
+        rounds = seen[config, variant, load]
+        return statistics.median(
+            sum(ns for program, ns in costs.items() if not programs or program in programs)
+            for costs in rounds
+        )
+
+    upstream = median("upstream", "raw_tp", "block")
+    print(f"{'config':18} {'variant':8} {'ns':>7} {'empty':>7} {'net':>7}  ratio")
+    print(f"{'upstream':18} {'raw_tp':8} {upstream:7.0f} {'':7} {'':7}  1.00")
+    failed = 0
+    for config, load in list(EVENTS.items())[1:]:
+        net = {}
+        for variant in ("raw_tp", "tp_btf"):
+            total = median(config, variant, load)
+            empty = median("empty", variant, load, HOOK.get(config, HOOK["block"]))
+            net[variant] = total - empty
+            ratio = f"{net[variant] / net['raw_tp']:.2f} of raw_tp, net"
+            if load == "block":
+                ratio += f"; {total / upstream:.2f} of upstream"
+                if variant == "tp_btf" and total > LIMIT * upstream:
+                    failed += 1
+                    ratio += f" (limit {LIMIT})"
+            print(f"{config:18} {variant:8} {total:7.0f} {empty:7.0f} {net[variant]:7.0f}  {ratio}")
+    print(f"{1 - failed} passed, {failed} failed")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,550 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""TCP with known truth: the kernel's counters, ss, clocks and captures."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import select
+import socket
+import struct
+import threading
+import time
+
+from . import maps
+from .lab import Lab
+from .net import (
+    CLIENT,
+    RCV_SSTHRESH,
+    RTT,
+    SERVER,
+    SERVER_ADDRESS,
+    UNACKED,
+    VERSION,
+    VOID,
+    Counted,
+    client,
+    inside,
+    ip,
+    listener,
+    netem,
+    sysctl,
+    tcp_info,
+)
+
+IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
+PORT = 7070
+BACKLOG = "tcp_syn_backlog"
+RATIO = "tcp_accept_queue_utilization_ratio"
+OVERFLOWS = "tcp_listen_overflows_total"
+CONNECT = "tcp_connect_time_seconds"
+RETRANSMITS = "tcp_retransmits_total"
+DELAY = "tcp_retransmit_delay_seconds"
+CLAMPS = "tcp_window_clamps_total"
+OVERLIMIT = "tcp_rcvbuf_overlimit_total"
+FAILURES = "tcp_rcv_rmem_failures_total"
+
+
+# -- accept queue -----------------------------------------------------------
+
+
+def start_connecting(family: int, address: str, port: int, number: int) -> list[socket.socket]:
+    """Begin connections without waiting for them."""
+    started = []
+    for _ in range(number):
+        sock = client(family)
+        sock.setblocking(False)
+        sock.connect_ex((address, port))
+        started.append(sock)
+    return started
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def accept_queue(lab: Lab) -> None:
+    """Let 12 clients meet listen(5) that never accepts."""
+    dropped = "tcp_syn_backlog_dropped_total"
+    for name, family, client_family in (
+        ("IPv4", IPV4, IPV4),
+        ("IPv6", IPV6, IPV6),
+        ("dual-stack", IPV6, IPV4),
+    ):
+        server = listener(SERVER, family, port=PORT, backlog=5, dual=name == "dual-stack")
+        counted = Counted(SERVER)
+        labels = {"family": VERSION[family]}
+        with lab.measured():
+            clients = start_connecting(client_family, SERVER_ADDRESS[client_family], PORT, 12)
+            time.sleep(0.3)
+            overflows = counted("TcpExtListenOverflows")
+        close_all([*clients, server])
+        case = f"listen(5), 12 clients, {name}"
+        for le, truth in (("0", 1), ("1", 2), ("2", 3), ("4", 5), ("8", 6), ("+Inf", 6)):
+            lab.check("tcp-syn-backlog", BACKLOG, f"{case}: le {le}", truth,
+                      lambda d, b=le, ls=labels: d.bucket(BACKLOG, b, **ls))  # fmt: skip
+        lab.check("tcp-syn-backlog", BACKLOG, f"{case}: sum", 15,
+                  lambda d, ls=labels: d.sum(BACKLOG, **ls))  # fmt: skip
+        for le, truth in (("0", 1), ("0.1", 1), ("0.25", 2), ("0.5", 3), ("0.75", 4), ("1", 6)):
+            lab.check("tcp-syn-backlog", RATIO, f"{case}: le {le}", truth,
+                      lambda d, b=le, ls=labels: d.bucket(RATIO, b, **ls))  # fmt: skip
+        lab.check("tcp-syn-backlog", RATIO, f"{case}: sum", 3,
+                  lambda d, ls=labels: d.sum(RATIO, **ls))  # fmt: skip
+        lab.check("tcp-syn-backlog", dropped, case, 0, lambda d: d.total(dropped))
+        lab.check("tcp-listen-overflows", OVERFLOWS, case, overflows,
+                  lambda d, ls=labels: d.total(OVERFLOWS, **ls))  # fmt: skip
+        lab.check("tcp-listen-overflows", OVERFLOWS, f"{case}: 6 refused", 6,
+                  lambda d, ls=labels: d.total(OVERFLOWS, **ls))  # fmt: skip
+
+
+def late_overflow(lab: Lab) -> None:
+    """Overflow with the last ACK of the handshake: all SYNs come before any ACK."""
+    for family in (IPV4, IPV6):
+        server = listener(SERVER, family, port=PORT, backlog=2)
+        counted = Counted(SERVER)
+        with netem("delay 100ms"), lab.measured():
+            clients = start_connecting(family, SERVER_ADDRESS[family], PORT, 10)
+            time.sleep(0.7)
+            overflows = counted("TcpExtListenOverflows")
+        close_all([*clients, server])
+        lab.check("tcp-listen-overflows", OVERFLOWS,
+                  f"listen(2), 10 at once, {VERSION[family]}", overflows,
+                  lambda d, f=family: d.total(OVERFLOWS, family=VERSION[f]))  # fmt: skip
+
+
+# -- connect time -----------------------------------------------------------
+
+
+def timed_connect(family: int, address: str, port: int, timeout: float = 30) -> float:
+    """Connect and return how long the call took."""
+    sock = client(family)
+    sock.settimeout(timeout)
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        sock.connect((address, port))
+    took = time.monotonic() - began
+    sock.close()
+    return took
+
+
+def connect_results(lab: Lab) -> None:
+    """End connections in every way and time them here too."""
+    sysctl(CLIENT, "ipv4/tcp_syn_retries", "1")
+    sysctl(CLIENT, "ipv4/tcp_syn_linear_timeouts", "0")
+    for family in (IPV4, IPV6):
+        server = listener(SERVER, family, port=PORT)
+        address, void = SERVER_ADDRESS[family], VOID[family]
+        took: dict[str, list[float]] = {"ok": [], "refused": [], "aborted": [], "timeout": []}
+
+        def give_up(family=family, void=void, took=took) -> None:
+            took["timeout"].append(timed_connect(family, void, PORT))
+
+        with netem("delay 25ms", "delay 25ms"), lab.measured():
+            waiting = [threading.Thread(target=give_up) for _ in range(3)]
+            for thread in waiting:
+                thread.start()
+            for _ in range(20):
+                took["ok"].append(timed_connect(family, address, PORT))
+            for _ in range(10):
+                took["refused"].append(timed_connect(family, address, PORT + 1))
+            for _ in range(4):
+                took["aborted"].append(timed_connect(family, void, PORT, timeout=0.2))
+            for thread in waiting:
+                thread.join()
+        server.close()
+        for result, durations in took.items():
+            labels = {"family": VERSION[family], "scope": "public", "result": result}
+            case = f"{len(durations)} {result}, {VERSION[family]}"
+            lab.check("tcp-connect-time", CONNECT, f"{case}: count", len(durations),
+                      lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+            lab.check("tcp-connect-time", CONNECT, f"{case}: sum, s", sum(durations),
+                      lambda d, ls=labels: d.sum(CONNECT, **ls), relative=0.1)  # fmt: skip
+        labels = {"family": VERSION[family], "scope": "public"}
+        lab.check("tcp-connect-time", CONNECT, f"nothing else, {VERSION[family]}",
+                  sum(map(len, took.values())),
+                  lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+
+
+# -- round-trip time --------------------------------------------------------
+
+
+def ping_pong(family: int, rounds: int) -> float:
+    """Send one byte to and fro; return the mean of the rtt that ss would show."""
+    server = listener(SERVER, family, port=PORT)
+    sock = client(family)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.connect((SERVER_ADDRESS[family], PORT))
+    peer, _ = server.accept()
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    rtts = []
+    for _ in range(rounds):
+        # The value an ACK meets is the one from before it.
+        rtts.append(tcp_info(sock, RTT) / 1e6)
+        sock.send(b"x")
+        peer.recv(1)
+        peer.send(b"y")
+        sock.recv(1)
+    close_all([sock, peer, server])
+    return sum(rtts) / rounds
+
+
+def rtt(lab: Lab) -> None:
+    """Compare with TCP_INFO, which is what ss -ti shows, at three distances."""
+    for family, delay in ((IPV4, 5), (IPV4, 25), (IPV4, 100), (IPV6, 25)):
+        labels = {"family": VERSION[family], "scope": "public"}
+        with netem(f"delay {delay}ms"), lab.measured():
+            truth = ping_pong(family, 20)
+        lab.check("tcp-rtt", "tcp_rtt_seconds", f"{delay} ms {VERSION[family]}: mean, s (ss -ti)",
+                  truth,
+                  lambda d, ls=labels: d.mean("tcp_rtt_seconds", **ls), relative=0.1)  # fmt: skip
+        # Each of the 20 answers acknowledges one byte.
+        lab.check("tcp-rtt", "tcp_rtt_seconds", f"{delay} ms {VERSION[family]}: 20 answers", 20,
+                  lambda d, ls=labels: d.count("tcp_rtt_seconds", **ls), allowed=1)  # fmt: skip
+
+
+def receive_only(lab: Lab) -> None:
+    """Count almost no sample on the side that only receives."""
+    server = listener(SERVER, IPV4, port=PORT)
+    with lab.measured():
+        sock = client(IPV4)
+        sock.connect((SERVER_ADDRESS[IPV4], PORT))
+        peer, _ = server.accept()
+        sender = threading.Thread(target=lambda: (peer.sendall(bytes(2_000_000)), peer.close()))
+        sender.start()
+        while sock.recv(1 << 16):
+            pass
+        sender.join()
+        sock.close()
+    server.close()
+    lab.check("tcp-rtt", "tcp_rtt_seconds", "2 MB received: samples of the receiver", 0,
+              lambda d: d.count("tcp_rtt_seconds", scope="public"), allowed=1)  # fmt: skip
+    lab.check("tcp-rtt", "tcp_rtt_seconds", "2 MB received: the sender has samples", 1,
+              lambda d: min(1, d.count("tcp_rtt_seconds", scope="private")))  # fmt: skip
+
+
+# -- retransmissions --------------------------------------------------------
+
+
+def transfer(family: int, size: int, seconds: float) -> None:
+    """Send from client to server until enough is sent or time is up."""
+    server = listener(SERVER, family, port=PORT)
+    sock = client(family)
+    sock.connect((SERVER_ADDRESS[family], PORT))
+    peer, _ = server.accept()
+
+    def drain() -> None:
+        while peer.recv(1 << 18):
+            pass
+
+    receiver = threading.Thread(target=drain)
+    receiver.start()
+    deadline = time.monotonic() + seconds
+    sent = 0
+    while sent < size and time.monotonic() < deadline:
+        sent += sock.send(bytes(1 << 16))
+    sock.shutdown(socket.SHUT_WR)
+    receiver.join()
+    close_all([sock, peer, server])
+
+
+def retransmits(lab: Lab) -> None:
+    """Lose 5 % of the packets; compare with the kernel's own counters."""
+    for family in (IPV4, IPV6):
+        counted = Counted(CLIENT, SERVER)
+        labels = {"family": VERSION[family]}
+        with netem("delay 10ms loss 5%", "delay 10ms"), lab.measured():
+            transfer(family, 2_500_000, 8)
+        sent = counted("TcpRetransSegs") - counted("TcpExtTCPRetransFail")
+        case = f"5 % loss, {VERSION[family]}"
+        lab.check("tcp-retransmit", RETRANSMITS, f"{case}: all = TcpRetransSegs", sent,
+                  lambda d, ls=labels: d.total(RETRANSMITS, **ls))  # fmt: skip
+        lab.check("tcp-retransmit", RETRANSMITS, f"{case}: fast = TCPFastRetrans",
+                  counted("TcpExtTCPFastRetrans"),
+                  lambda d, ls=labels: d.total(RETRANSMITS, type="fast", **ls))  # fmt: skip
+        lab.check("tcp-retransmit", RETRANSMITS, f"{case}: more than 20", 1,
+                  lambda d, ls=labels: d.total(RETRANSMITS, **ls) > 20)  # fmt: skip
+
+
+def lost_handshakes(lab: Lab) -> None:
+    """Lose SYNs, then SYN-ACKs."""
+    sysctl(CLIENT, "ipv4/tcp_syn_retries", "2")
+    for family in (IPV4, IPV6):
+        server = listener(SERVER, family, port=PORT)
+        for lost, kind in (("to_server", "syn"), ("to_client", "synack")):
+            counted = Counted(CLIENT if kind == "syn" else SERVER)
+            all_counted = Counted(CLIENT, SERVER)
+            with netem(**{lost: "loss 100%"}), lab.measured():
+                clients = start_connecting(family, SERVER_ADDRESS[family], PORT, 5)
+                time.sleep(1.6)
+                close_all(clients)
+                repeated = counted("TcpExtTCPSynRetrans")
+                segments = all_counted("TcpRetransSegs")
+            labels = {"family": VERSION[family]}
+            case = f"5 lost {kind}s, {VERSION[family]}"
+            lab.check("tcp-retransmit", RETRANSMITS, f"{case}: {kind} = TCPSynRetrans", repeated,
+                      lambda d, k=kind, ls=labels: d.total(RETRANSMITS, type=k, **ls))  # fmt: skip
+            lab.check("tcp-retransmit", RETRANSMITS, f"{case}: all = TcpRetransSegs", segments,
+                      lambda d, ls=labels: d.total(RETRANSMITS, **ls))  # fmt: skip
+            if kind == "syn":
+                lab.check("tcp-retransmit-delay", DELAY, f"{case}: mean, s", 1.0,
+                          lambda d, ls=labels: d.mean(DELAY, type="syn", **ls),
+                          relative=0.1)  # fmt: skip
+        server.close()
+
+
+class Capture:
+    """Packets of an interface, stamped by the kernel."""
+
+    SO_TIMESTAMPNS, SO_RCVBUFFORCE, ETH_P_ALL, ETH_P_IP = 35, 33, 3, 0x0800
+
+    def __init__(self, namespace: str, device: str) -> None:
+        """Begin capturing."""
+        with inside(namespace):
+            self.sock = socket.socket(
+                socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(self.ETH_P_ALL)
+            )
+            self.sock.bind((device, self.ETH_P_ALL))
+        self.sock.setsockopt(socket.SOL_SOCKET, self.SO_RCVBUFFORCE, 256 << 20)
+        self.sock.setsockopt(socket.SOL_SOCKET, self.SO_TIMESTAMPNS, 1)
+
+    def retransmission_delays(self) -> list[float]:
+        """Return the time since a segment's previous transmission, for each one sent again."""
+        self.sock.setblocking(False)
+        last: dict[tuple, float] = {}
+        delays = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                packet, ancillary, _, address = self.sock.recvmsg(128, 64)
+                if address[2] != socket.PACKET_OUTGOING or address[1] != self.ETH_P_IP:
+                    continue
+                head = (packet[0] & 15) * 4
+                port, _, sequence = struct.unpack_from("!HHI", packet, head)
+                data = (packet[head + 12] >> 4) * 4 + head
+                total = struct.unpack_from("!H", packet, 2)[0]
+                if total == data and not packet[head + 13] & 3:  # no data, SYN or FIN
+                    continue
+                seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+                now = seconds + nanoseconds / 1e9
+                if (port, sequence) in last:
+                    delays.append(now - last[port, sequence])
+                last[port, sequence] = now
+        self.sock.close()
+        return delays
+
+
+def retransmit_delay(lab: Lab) -> None:
+    """Compare with the times of the sender's own packets."""
+    # One segment per packet, so that a packet's first byte names its segment.
+    with inside(CLIENT):
+        ip("link", "set", "c0", "gso_max_segs", "1")
+    counted = Counted(CLIENT)
+    with netem("delay 10ms loss 5%", "delay 10ms"), lab.measured():
+        # Before the router disturbs anything.
+        capture = Capture(CLIENT, "c0")
+        transfer(IPV4, 1_500_000, 8)
+        delays = capture.retransmission_delays()
+    with inside(CLIENT):
+        ip("link", "set", "c0", "gso_max_segs", "65535")
+    sent = counted("TcpRetransSegs") - counted("TcpExtTCPRetransFail")
+    labels = {"family": "ipv4", "scope": "public"}
+    case = "5 % loss, single segments"
+    lab.check("tcp-retransmit", RETRANSMITS, f"{case}: sent again (capture)", len(delays),
+              lambda d: d.total(RETRANSMITS, **labels))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY, f"{case}: count = TcpRetransSegs", sent,
+              lambda d: d.count(DELAY, **labels))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY, f"{case}: count (capture)", len(delays),
+              lambda d: d.count(DELAY, **labels))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY, f"{case}: sum, s (capture)", sum(delays),
+              lambda d: d.sum(DELAY, **labels), relative=0.02)  # fmt: skip
+    lab.check("tcp-retransmit-delay", "tcp_retransmit_delay_dropped_total", case, 0,
+              lambda d: d.total("tcp_retransmit_delay_dropped_total"))  # fmt: skip
+
+
+# -- receive memory ---------------------------------------------------------
+
+
+def connected(option: tuple[int, int, int]) -> tuple[socket.socket, socket.socket]:
+    """Return a non-blocking sender and its receiver, on which an option is set."""
+    server = listener(SERVER, IPV4, port=PORT)
+    server.setsockopt(*option)
+    sender = client(IPV4)
+    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sender.connect((SERVER_ADDRESS[IPV4], PORT))
+    receiver, _ = server.accept()
+    sender.setblocking(False)
+    receiver.setblocking(False)
+    server.close()
+    return sender, receiver
+
+
+def read_all(sock: socket.socket) -> None:
+    """Empty a receive buffer."""
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(1 << 20):
+            pass
+
+
+SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+SMALL_SEGMENTS = (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 160)
+ORDINARY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def stall(option: tuple[int, int, int]) -> None:
+    """Send all that goes to a reader that does not read."""
+    sender, receiver = connected(option)
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        try:
+            sender.send(bytes(1 << 16))
+        except BlockingIOError:
+            time.sleep(0.01)
+    close_all([sender, receiver])
+
+
+def wait_for_ack(sock: socket.socket) -> None:
+    """Wait until what was sent has arrived; what was dropped is not waited for."""
+    deadline = time.monotonic() + 0.02
+    while tcp_info(sock, UNACKED) and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
+def squeeze(connections: int) -> int:
+    """Take the memory away that a window was offered for.
+
+    One segment at a time: after each, the receiver's threshold is read from
+    TCP_INFO. That is the second observer. Returns how often it went down.
+    """
+    lowered = 0
+    for _ in range(connections):
+        sender, receiver = connected(ORDINARY)
+        for number in range(140):
+            phase = number % 70
+            if phase == 0:
+                receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+            elif phase == 65:
+                receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            # Newer kernels lower it at once, for the new size.
+            last = tcp_info(receiver, RCV_SSTHRESH)
+            with contextlib.suppress(BlockingIOError):
+                sender.send(bytes(1000))
+            wait_for_ack(sender)
+            lowered += tcp_info(receiver, RCV_SSTHRESH) < last
+            if phase < 40:
+                read_all(receiver)
+        close_all([sender, receiver])
+    return lowered
+
+
+def window_clamps(lab: Lab) -> None:
+    """Run short of memory without lowering the threshold, and with."""
+    config = "tcp-window-clamps"
+    for case, workload in (
+        ("SO_RCVBUF 16384, stalled reader", lambda: stall(SMALL_BUFFER) or 0),
+        ("autotuned, small segments, stalled reader", lambda: stall(SMALL_SEGMENTS) or 0),
+        ("buffer taken away 10 times", lambda: squeeze(5)),
+    ):
+        counted = Counted(SERVER)
+        with lab.measured():
+            lowered = workload()
+        lab.check(config, CLAMPS, f"{case}: rcv_ssthresh went down", lowered,
+                  lambda d: d.total(CLAMPS))  # fmt: skip
+        lab.check(config, OVERLIMIT, f"{case}: TcpExtPruneCalled", counted("TcpExtPruneCalled"),
+                  lambda d: d.total(OVERLIMIT))  # fmt: skip
+        lab.check(config, FAILURES, f"{case}: TcpExtRcvPruned", counted("TcpExtRcvPruned"),
+                  lambda d: d.total(FAILURES))  # fmt: skip
+    lab.check(config, CLAMPS, f"{case}: at least one", 1, lambda d: min(1, d.total(CLAMPS)))
+
+
+# -- everything together ----------------------------------------------------
+
+OPENED, REFUSED, ABORTED = 2000, 2000, 1000
+
+
+def open_and_close(family: int, port: int) -> None:
+    """Open connections that end in every way."""
+    address, void = SERVER_ADDRESS[family], VOID[family]
+    for _ in range(OPENED):
+        with client(family) as sock:
+            sock.connect((address, port))
+    for _ in range(REFUSED):
+        with client(family) as sock:
+            sock.connect_ex((address, port + 10))
+    for _ in range(ABORTED):
+        with client(family) as sock:
+            sock.setblocking(False)
+            sock.connect_ex((void, port))
+
+
+def accept_all(server: socket.socket, stop: threading.Event) -> None:
+    while not stop.is_set():
+        if select.select([server], [], [], 0.1)[0]:
+            with contextlib.suppress(OSError):
+                server.accept()[0].close()
+
+
+def ten_thousand(lab: Lab) -> None:
+    """Open 10,000 connections on two CPUs: none is lost, nothing is left behind."""
+    stop = threading.Event()
+    servers = [listener(SERVER, f, port=PORT + i, backlog=1024) for i, f in enumerate((IPV4, IPV6))]
+    acceptors = [threading.Thread(target=accept_all, args=(s, stop)) for s in servers]
+    for acceptor in acceptors:
+        acceptor.start()
+    with lab.measured(settle=0.5):
+        workers = [
+            multiprocessing.Process(target=open_and_close, args=(family, PORT + i))
+            for i, family in enumerate((IPV4, IPV6))
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        stop.set()
+        for acceptor in acceptors:
+            acceptor.join()
+        left = sum(len(m.keys()) for name in ("opening", "sending", "calls")
+                   for m in maps.named(name))  # fmt: skip
+    close_all(servers)
+    case = "10,000 connections, 2 CPUs"
+    for result, number in (("ok", OPENED), ("refused", REFUSED), ("aborted", ABORTED)):
+        for family in ("ipv4", "ipv6"):
+            labels = {"family": family, "scope": "public", "result": result}
+            lab.check("tcp-connect-time", CONNECT, f"{case}: {result}, {family}", number,
+                      lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+    for family in ("ipv4", "ipv6"):
+        lab.check("tcp-syn-backlog", BACKLOG, f"{case}: handshakes, {family}", OPENED,
+                  lambda d, f=family: d.count(BACKLOG, family=f))  # fmt: skip
+    lab.check("tcp-connect-time", "tcp_connect_time_dropped_total", case, 0,
+              lambda d: d.total("tcp_connect_time_dropped_total"))  # fmt: skip
+    if not lab.live:  # the kernel's other sockets are opening too
+        lab.check("tcp-connect-time", "start maps", f"{case}: entries left", 0, lambda _: left)
+
+
+def full_map(lab: Lab) -> None:
+    """Fill an exported map: the drop counter rises, the scrape stays whole."""
+    for found in maps.named(CONNECT):
+        if found.max_entries > 1:
+            found.fill()
+    with lab.measured(), client(IPV4, SERVER) as sock:
+        sock.connect_ex(("127.0.0.1", PORT))
+    lab.check("tcp-connect-time", "tcp_connect_time_dropped_total", "map full, 1 connection", 1,
+              lambda d: d.total("tcp_connect_time_dropped_total"))  # fmt: skip
+    lab.check("tcp-connect-time", "decoder_errors_total", "map full", 0,
+              lambda d: d.total("decoder_errors_total"))  # fmt: skip
+
+
+VM = (
+    accept_queue,
+    late_overflow,
+    connect_results,
+    rtt,
+    receive_only,
+    retransmits,
+    lost_handshakes,
+    retransmit_delay,
+    window_clamps,
+    ten_thousand,
+    full_map,
+)
+LIVE = (accept_queue, receive_only, ten_thousand)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""Run the real exporter with the service's rights and read its metrics.
+
+It listens on a Unix socket: scraping over TCP would be counted by the very
+programs under test.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+START_TIMEOUT = 120  # seconds; emulation is slow
+SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+PREFIX = "ebpf_exporter_"
+
+
+class Metrics:
+    """What one scrape returned, or the difference of two."""
+
+    def __init__(self, samples: dict[tuple, float]) -> None:
+        """Keep samples by name and sorted labels."""
+        self.samples = samples
+
+    def __sub__(self, before: Metrics) -> Metrics:
+        """Return what was added since an earlier scrape."""
+        old = before.samples
+        return Metrics({key: value - old.get(key, 0) for key, value in self.samples.items()})
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum over all series of a name that carry the labels."""
+        return sum(
+            value
+            for (found, pairs), value in self.samples.items()
+            if found == PREFIX + name and labels.items() <= dict(pairs).items()
+        )
+
+    def count(self, name: str, **labels: str) -> float:
+        """Return a histogram's number of samples."""
+        return self.total(f"{name}_count", **labels)
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Return the sum of a histogram's samples."""
+        return self.total(f"{name}_sum", **labels)
+
+    def mean(self, name: str, **labels: str) -> float:
+        """Return the mean of a histogram's samples, 0 without any."""
+        return self.sum(name, **labels) / (self.count(name, **labels) or 1)
+
+    def bucket(self, name: str, le: str, **labels: str) -> float:
+        """Return how many samples are not above a bound."""
+        return self.total(f"{name}_bucket", le=le, **labels)
+
+
+def parse(text: str) -> Metrics:
+    """Read the Prometheus text format."""
+    samples = {}
+    for line in text.splitlines():
+        match = SAMPLE.match(line)
+        if match:
+            labels = tuple(sorted(LABEL.findall(match["labels"] or "")))
+            samples[match["name"], labels] = float(match["value"])
+    return Metrics(samples)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember the socket's path."""
+        super().__init__("localhost", timeout=60)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class Exporter:
+    """The exporter with one variant of each of some configs."""
+
+    def __init__(
+        self, artifact: Path, variants: dict[str, str], capabilities: list[str], label: str
+    ) -> None:
+        """Start it as the unit would: unprivileged, with these capabilities only."""
+        self.variants, self.label = variants, label
+        self.folder = Path(tempfile.mkdtemp(prefix="linmonitor-"))
+        self.folder.chmod(0o755)
+        binary = shutil.copy(artifact / "bin" / "ebpf_exporter", self.folder)
+        for config, variant in variants.items():
+            source = artifact / "programs" / config
+            shutil.copy(source / f"{config}.yaml", self.folder)
+            shutil.copy(source / f"{variant}.bpf.o", self.folder / f"{config}.bpf.o")
+        self.socket = self.folder / "socket"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.socket))
+        listener.listen()
+        wanted = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in capabilities)
+        sets = [f"--{kind}=-all,{wanted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+        command = [
+            # The systemd protocol: the socket is file 3 and the process is named.
+            *("sh", "-c", f'LISTEN_PID=$$ exec "$@" 3<&{listener.fileno()}', "exporter"),
+            *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
+            *(*sets, binary, f"--config.dir={self.folder}", "--config.strict"),
+            *(f"--config.names={','.join(variants)}", "--web.listen-address=fd://0"),
+        ]
+        self.log = self.folder / "log"
+        self.process = subprocess.Popen(
+            command,
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+            pass_fds=[listener.fileno()],
+            env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none", "LISTEN_FDS": "1"},
+        )
+        listener.close()
+
+    def wait(self) -> None:
+        """Return when all programs are attached; fail with the log's end."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while "Listening on" not in self.log.read_text(encoding="utf-8"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                log = self.log.read_text(encoding="utf-8")
+                raise RuntimeError(f"{self.label}: the exporter did not start\n{log[-3000:]}")
+            time.sleep(0.1)
+
+    def metrics(self) -> Metrics:
+        """Scrape once."""
+        connection = UnixConnection(self.socket)
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{self.label}: scrape answered {response.status}: {text[:500]}")
+        return parse(text)
+
+    def stop(self) -> int:
+        """Stop it and return its exit status."""
+        self.process.terminate()
+        status = self.process.wait(timeout=60)
+        shutil.rmtree(self.folder)
+        return status

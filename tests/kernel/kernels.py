@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""Fetch kernel images of Debian's archive and boot them under virtme-ng.
+
+apt itself, with a configuration of its own, checks the signed Release files
+and the packages' hashes. Nothing is installed: images are unpacked into the
+user's cache and linked below /lib/modules while they are used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SUITES = {
+    "5.10": ["bullseye", "bullseye-security"],
+    "6.1": ["bookworm", "bookworm-security"],
+    "6.12": ["trixie", "trixie-security"],
+    "7.2": ["sid"],
+}
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+MODULES = Path("/lib/modules")
+FRESH = 24 * 3600  # seconds after which the archive is asked for a newer image
+
+
+def cache() -> Path:
+    """Return the folder of the unpacked kernels."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "linmonitor" / "kernels"
+
+
+def run(*command: str, **options) -> str:
+    """Run a command and return what it prints; its errors end the run."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def mirrors() -> dict[bool, str]:
+    """Return the addresses this machine's apt uses, by 'is it for security'."""
+    targets = run("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)",
+                  "Created-By: Packages", "Origin: Debian")  # fmt: skip
+    found = dict(line.split() for line in targets.splitlines() if not line.endswith(" "))
+    main = found["Debian"]
+    return {False: main, True: found.get("Debian-Security", main)}
+
+
+class Archive:
+    """The part of Debian's archive that holds one kernel series."""
+
+    def __init__(self, series: str, folder: Path) -> None:
+        """Prepare an apt configuration below the folder."""
+        self.series, self.folder = series, folder
+        for name in ("etc", "state/lists/partial", "cache/archives/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        uris = mirrors()
+        lines = [
+            f"deb [arch=amd64 signed-by={KEYRING}] {uris[suite.endswith('-security')]} {suite} main"
+            for suite in SUITES[series]
+        ]
+        (folder / "etc" / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def apt(self, program: str, *arguments: str) -> str:
+        """Run apt-get or apt-cache on this archive alone."""
+        options = {
+            "Dir::Etc": self.folder / "etc",
+            "Dir::State": self.folder / "state",
+            "Dir::State::status": "/dev/null",
+            "Dir::Cache": self.folder / "cache",
+            "Acquire::Languages": "none",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+            "APT::Sandbox::User": "root",
+            "Acquire::Retries": "3",
+        }
+        flags = [f"-o{name}={value}" for name, value in options.items()]
+        return run(program, *flags, *arguments, cwd=self.folder)
+
+    def packages(self) -> tuple[str, list[str]]:
+        """Return the newest release of the series and the packages it comes in."""
+        self.apt("apt-get", "update")
+        names = self.apt("apt-cache", "pkgnames", "linux-").split()
+        image = re.compile(rf"linux-image-({re.escape(self.series)}\.\d+[+.\w]*(-[.\w]+)?-amd64)")
+        releases = [match[1] for match in map(image.fullmatch, names) if match]
+        flavours = [r for r in releases if "cloud" not in r and "rt" not in r]
+        release = max(flavours, key=lambda r: [int(n) for n in re.findall(r"\d+", r)])
+        parts = (f"linux-{part}-{release}" for part in ("image", "binary", "modules"))
+        return release, [part for part in parts if part in names]
+
+    def download(self, packages: list[str]) -> list[Path]:
+        """Download packages; apt checks their hashes."""
+        self.apt("apt-get", "download", *packages)
+        return list(self.folder.glob("*.deb"))
+
+
+class Kernel:
+    """An unpacked kernel image."""
+
+    def __init__(self, root: Path) -> None:
+        """Find image and modules below the folder it was unpacked to."""
+        # Newer packages keep both below /usr, the image among the modules.
+        base = root / "usr" if (root / "usr/lib/modules").is_dir() else root
+        self.modules = next((base / "lib/modules").iterdir())
+        self.release = self.modules.name
+        beside = self.modules / "vmlinuz"
+        self.image = beside if beside.exists() else root / "boot" / f"vmlinuz-{self.release}"
+
+    def boot(self, script: Path, log: Path, cpus: int = 2) -> subprocess.Popen:
+        """Start a script in a virtual machine whose root is this machine's own."""
+        link = MODULES / self.release
+        if not link.exists():
+            MODULES.mkdir(exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.modules)
+        vng = Path(sys.executable).with_name("vng")
+        command = [vng, "--run", self.image, "--disable-kvm", "--cpus", str(cpus),
+                   "--memory", "2G", "--rw", "--", str(script)]  # fmt: skip
+        environment = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def unlink(self) -> None:
+        """Remove the link below /lib/modules, if it is ours."""
+        link = MODULES / self.release
+        if link.is_symlink():
+            link.unlink()
+
+
+def fetch(series: str) -> Kernel:
+    """Return the newest kernel of a series, from the archive or the cache."""
+    home = cache() / series
+    newest = home / "newest"
+    if newest.exists() and time.time() - newest.stat().st_mtime < FRESH:
+        return Kernel(home / newest.read_text(encoding="utf-8"))
+    archive = Archive(series, home / "apt")
+    try:
+        release, packages = archive.packages()
+    except RuntimeError as error:
+        if not newest.exists():
+            raise
+        print(f"{series}: {error}; using the cached image", file=sys.stderr)
+        return Kernel(home / newest.read_text(encoding="utf-8"))
+    root = home / release
+    if not root.exists():
+        unpacked = home / "unpacked"
+        run("rm", "-rf", str(unpacked))
+        for package in archive.download(packages):
+            run("dpkg", "-x", str(package), str(unpacked))
+            package.unlink()
+        kernel = Kernel(unpacked)
+        run("depmod", "-b", str(kernel.modules.parents[2]), kernel.release)
+        unpacked.rename(root)
+    newest.write_text(release, encoding="utf-8")
+    return Kernel(root)

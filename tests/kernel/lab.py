@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""What every case needs: exporters before and after, and rows to compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from .exporter import Exporter, Metrics
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the accuracy table."""
+
+    metric: str
+    case: str
+    variant: str
+    truth: float
+    measured: float
+    allowed: float
+    is_timing: bool
+
+    @property
+    def passed(self) -> bool:
+        """Say whether the measured value is close enough."""
+        return abs(self.measured - self.truth) <= self.allowed
+
+    def as_dict(self) -> dict:
+        """Return the row for JSON."""
+        return {**asdict(self), "passed": self.passed}
+
+
+class Lab:
+    """The exporters under test and the rows so far."""
+
+    def __init__(self, exporters: list[Exporter], live: bool) -> None:
+        """Collect rows for these exporters; live means a machine in use."""
+        self.exporters, self.live = exporters, live
+        self.rows: list[Row] = []
+        self.deltas: list[tuple[Exporter, Metrics]] = []
+
+    @contextmanager
+    def measured(self, settle: float = 0.3) -> Iterator[None]:
+        """Run a workload between two scrapes."""
+        before = [exporter.metrics() for exporter in self.exporters]
+        yield
+        time.sleep(settle)
+        self.deltas = [
+            (exporter, exporter.metrics() - old)
+            for exporter, old in zip(self.exporters, before, strict=True)
+        ]
+
+    def check(
+        self,
+        config: str,
+        metric: str,
+        case: str,
+        truth: float,
+        read: Callable[[Metrics], float],
+        *,
+        allowed: float = 0,
+        relative: float = 0,
+    ) -> None:
+        """Compare a truth with what each exporter that runs the config measured."""
+        for exporter, delta in self.deltas:
+            if config in exporter.variants:
+                self.rows.append(
+                    Row(
+                        metric=metric,
+                        case=case,
+                        variant=exporter.variants[config],
+                        truth=truth,
+                        measured=read(delta),
+                        # Seven digits: sums pass through floating point.
+                        allowed=max(allowed, truth * max(relative, 1e-7)),
+                        is_timing=relative > 0,
+                    )
+                )

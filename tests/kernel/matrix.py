@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""Prove every program's numbers on every kernel; print one accuracy table.
+
+python -m tests.kernel.matrix --artifact DIR [--kernel 5.10 ...] [--write-docs]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import kernels
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs" / "accuracy.md"
+LIVE = "live"
+TIMEOUT = 420  # seconds for one kernel
+# Program: the package of Debian that has it.
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "udevadm": "udev",
+    "modprobe": "kmod",
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "setpriv": "util-linux",
+}
+
+GUEST = """#!/bin/sh
+export PYTHONDONTWRITEBYTECODE=1
+cd {root} && exec {python} -m tests.kernel.guest --artifact {artifact} --out {out} {options}
+"""
+
+
+def check_tools() -> None:
+    """End with the command that installs what is missing."""
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    packages = sorted({p for tool, p in TOOLS.items() if not shutil.which(tool, path=path)})
+    if not Path(kernels.KEYRING).exists():
+        packages.append("debian-archive-keyring")
+    if packages:
+        sys.exit(f"missing: run apt-get install {' '.join(packages)}")
+    if not Path(sys.executable).with_name("vng").exists():
+        sys.exit(f"missing: run {sys.executable} -m pip install virtme-ng")
+    if os.geteuid():
+        sys.exit("run as root: the tests load programs and make network namespaces")
+
+
+def end(process: subprocess.Popen) -> None:
+    """Kill a process with all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def run_kernel(series: str, artifact: Path, work: Path, only: str | None) -> dict:
+    """Run the guest on one kernel and return what it wrote."""
+    out, script, log = (work / f"{series}.{kind}" for kind in ("json", "sh", "log"))
+    options = f"--only {only} " if only else ""
+    options += "--live" if series == LIVE else ""
+    # The system's own Python: the virtual machine's root is this machine's.
+    text = GUEST.format(
+        root=ROOT, python="/usr/bin/python3", artifact=artifact, out=out, options=options
+    )
+    script.write_text(text, encoding="utf-8")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    began = time.monotonic()
+    kernel = None if series == LIVE else kernels.fetch(series)
+    if kernel:
+        process = kernel.boot(script, log)
+    else:
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [script], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    try:
+        process.wait(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        end(process)
+        if kernel:
+            kernel.unlink()
+    if out.exists():
+        result = json.loads(out.read_text(encoding="utf-8"))
+    else:
+        result = {"kernel": series, "variants": {}, "rows": [], "errors": ["no result"]}
+    if result["errors"]:
+        result["errors"].append(log.read_text(encoding="utf-8", errors="replace")[-4000:])
+    seconds = time.monotonic() - began
+    print(f"{series}: {result['kernel']}, {len(result['rows'])} rows, {seconds:.0f} s", flush=True)
+    return result
+
+
+def number(value: float) -> str:
+    """Print a count whole and a duration in four digits."""
+    return str(int(value)) if value == int(value) else f"{value:.4g}"
+
+
+def error(row: dict) -> str:
+    """Print the error of a row."""
+    difference = row["measured"] - row["truth"]
+    if row["is_timing"] and row["truth"]:
+        return f"{100 * difference / row['truth']:+.1f} %"
+    return number(difference)
+
+
+def table(results: list[dict]) -> list[str]:
+    """Return the accuracy table as Markdown."""
+    lines = ["| kernel | metric | case | variant | truth | measured | error |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for result in results:
+        for row in result["rows"]:
+            mark = "" if row["passed"] else " **wrong**"
+            lines.append(
+                f"| {result['kernel']} | {row['metric']} | {row['case']} | {row['variant']} "
+                f"| {number(row['truth'])} | {number(row['measured'])} | {error(row)}{mark} |"
+            )
+    return lines
+
+
+def not_run() -> list[str]:
+    """Name what no kernel here can show."""
+    return [
+        "The two-argument form of block_rq_issue (before 5.10.137) runs on none of these kernels:",
+        "not run. A unit test checks how its relocation resolves against both forms.",
+    ]
+
+
+INTRODUCTION = """# Accuracy
+
+Made by `make matrix`: one line per kernel, metric, workload and variant.
+The real exporter ran with the service's capabilities, with the preferred and the base variants at
+once, so both saw the same events. "Truth" is what the workload did, or what the kernel's own
+counters say. Counts must be equal. Durations may differ by 5 % for a disk and 10 % for a network:
+the emulated machines add noise of their own. They prove counts, not nanoseconds.
+
+"""
+
+
+def write_docs(results: list[dict]) -> None:
+    """Write docs/accuracy.md."""
+    DOCS.parent.mkdir(exist_ok=True)
+    lines = [*table(results), "", *not_run(), ""]
+    DOCS.write_text(INTRODUCTION + "\n".join(lines), encoding="utf-8")
+
+
+def main() -> None:
+    """Run the matrix."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--artifact", type=Path, required=True, help="folder of an artifact")
+    parser.add_argument(
+        "--kernel", action="append", choices=[*kernels.SUITES, LIVE], help="default: all"
+    )
+    parser.add_argument("--only", help="run only the cases with this in their name")
+    parser.add_argument("--jobs", type=int, default=2, help="virtual machines at a time")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/accuracy.md")
+    options = parser.parse_args()
+    check_tools()
+    artifact = options.artifact.resolve()
+    chosen = options.kernel or [*kernels.SUITES, LIVE]
+    machines = [series for series in chosen if series != LIVE]
+    kernels.cache().mkdir(parents=True, exist_ok=True)
+    # Not below a temporary folder: the virtual machine has its own.
+    with tempfile.TemporaryDirectory(prefix="run-", dir=kernels.cache()) as folder:
+        work = Path(folder)
+
+        def run(series: str) -> dict:
+            try:
+                return run_kernel(series, artifact, work, options.only)
+            except (RuntimeError, OSError) as problem:
+                return {"kernel": series, "variants": {}, "rows": [], "errors": [str(problem)]}
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            results = list(pool.map(run, machines))
+        # Alone: the machine's own kernel counts what the emulators do, too.
+        results += [run(series) for series in chosen if series == LIVE]
+    print("\n".join(table(results)))
+    print(*not_run(), sep="\n")
+    rows = [row for result in results for row in result["rows"]]
+    failed = [row for row in rows if not row["passed"]]
+    errors = [text for result in results for text in result["errors"]]
+    print(*errors, sep="\n")
+    if options.write_docs:
+        write_docs(results)
+    print(f"{platform.node()}: {len(results)} kernels")
+    print(f"{len(rows) - len(failed)} passed, {len(failed) + len(errors)} failed")
+    sys.exit(bool(failed or errors))
+
+
+if __name__ == "__main__":
+    main()

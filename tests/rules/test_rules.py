@@ -1,0 +1,206 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules and alerts, judged by the real promtool of the version that is installed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards import rules
+from dashboards.tools import ToolError, tool
+
+HERE = Path(__file__).parent
+NAMES = ["biolatency", "tcp-rtt"]
+ALERT_CASES = yaml.safe_load((HERE / "alert_cases.yml").read_text())
+RECORDING_CASES = yaml.safe_load((HERE / "recording_cases.yml").read_text())
+ALERTS = [rule for rule in rules.parsed(rules.render(names=NAMES)) if "alert" in rule]
+RECORDINGS = [
+    rule
+    for text in (rules.RECORDING.read_text(), rules.render(names=NAMES))
+    for rule in rules.parsed(text)
+    if "record" in rule
+]
+BY_NAME = {rule["alert"]: rule for rule in ALERTS}
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Return the real promtool; without it nothing here is proved, so its absence is a failure."""
+    try:
+        return tool("promtool")
+    except ToolError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture
+def run(promtool, tmp_path):
+    """Return a function that runs promtool over the rendered rules and returns its result."""
+
+    def execute(*words, tests: list[dict] | None = None, **choices):
+        files = rules.write(tmp_path, **({"names": NAMES} | choices))
+        if tests is None:
+            arguments = [*words, *files]
+        else:
+            document = {
+                "rule_files": [file.name for file in files],
+                "evaluation_interval": "1m",
+                "tests": tests,
+            }
+            (tmp_path / "test.yml").write_text(yaml.safe_dump(document))
+            arguments = [*words, tmp_path / "test.yml"]
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return execute
+
+
+@pytest.mark.parametrize("alertmanager", [True, False])
+@pytest.mark.parametrize("names", [NAMES, []])
+def test_rules_are_valid_and_without_duplicates(run, alertmanager, names):
+    code, said = run("check", "rules", "--lint-fatal", alertmanager=alertmanager, names=names)
+    assert code == 0, said
+    assert said.count("SUCCESS") == 2
+
+
+def test_promtool_refuses_what_prometheus_2_37_lacks(promtool, tmp_path):
+    """Guards the guard: this promtool must be one that refuses newer syntax."""
+    newer = {"alert": "A", "expr": "up == 0", "keep_firing_for": "5m"}
+    file = tmp_path / "newer.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [newer]}]}))
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, check=False)
+    assert done.returncode != 0
+
+
+def _test(case: dict) -> dict:
+    series = [{"series": name, "values": values} for name, values in case["series"].items()]
+    return {"interval": "1m", "input_series": series}
+
+
+def _alert_test(name: str, kind: str) -> dict:
+    case = ALERT_CASES[name][kind]
+    expected = []
+    if kind == "firing":
+        rule = BY_NAME[name]
+        annotations = rule["annotations"] | {"description": case["description"]}
+        labels = rule["labels"] | case["labels"]
+        expected = [{"exp_labels": labels, "exp_annotations": annotations}]
+    ask = {"alertname": name, "eval_time": case.get("at", "1h"), "exp_alerts": expected}
+    return _test(case) | {"alert_rule_test": [ask]}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, kinds in ALERT_CASES.items() for kind in kinds]
+)
+def test_alert(run, name, kind):
+    code, said = run("test", "rules", tests=[_alert_test(name, kind)])
+    assert code == 0, said
+
+
+def test_each_alert_has_a_firing_and_a_quiet_case():
+    complete = {name for name, kinds in ALERT_CASES.items() if set(kinds) == {"firing", "quiet"}}
+    assert complete | {"Watchdog"} == set(BY_NAME), "Watchdog alone is never quiet"
+
+
+@pytest.mark.parametrize("name", RECORDING_CASES)
+def test_recording(run, name):
+    case = RECORDING_CASES[name]
+    # promtool compares floats bit by bit, so compare them as whole millionths.
+    samples = [
+        {"labels": labels, "value": round(value * 1e6)} for labels, value in case["gives"].items()
+    ]
+    # The thresholds are many series of one name: ask for the one of the case.
+    asked = name + (next(iter(case["gives"])) if name == "linmonitor:alert_threshold" else "")
+    ask = {"expr": f"round({asked} * 1e6)", "eval_time": "1h", "exp_samples": samples}
+    code, said = run("test", "rules", tests=[_test(case) | {"promql_expr_test": [ask]}])
+    assert code == 0, said
+
+
+def test_each_recording_rule_has_a_value_check():
+    assert {rule["record"] for rule in RECORDINGS} == set(RECORDING_CASES)
+
+
+def test_a_dead_host_pages_once(run):
+    """A host dies while its disk is slow and its programs are broken: one alert is left."""
+    case = {
+        "series": {
+            name: values.replace("x60", "x30") + " stale"
+            for alert in ("DiskLatencyP99High", "EbpfProgramNotAttached", "TcpListenOverflows")
+            for name, values in ALERT_CASES[alert]["firing"]["series"].items()
+        }
+        | {'up{job="ebpf_exporter",instance="h1:9435",ebpf_configs=",tcp-rtt,"}': "1x30 0x30"}
+    }
+    ask = {
+        "expr": 'count by (alertname) (ALERTS{alertstate="firing",alertname!="Watchdog"})',
+        "eval_time": "50m",
+        "exp_samples": [{"labels": '{alertname="EbpfExporterDown"}', "value": 1}],
+    }
+    before = {
+        "expr": 'count(ALERTS{alertstate="firing",alertname!="Watchdog"})',
+        "eval_time": "30m",
+        "exp_samples": [{"labels": "{}", "value": 4}],
+    }
+    code, said = run("test", "rules", tests=[_test(case) | {"promql_expr_test": [before, ask]}])
+    assert code == 0, said
+
+
+def test_settings_reach_the_alert_and_the_line_in_the_panel(run):
+    changes = {"TcpWindowClamped": {"threshold": 5, "hold": "0s"}}
+    series = {'ebpf_exporter_tcp_window_clamps_total{instance="h1"}': "0+240x10"}
+    checks = _test({"series": series}) | {
+        "promql_expr_test": [
+            {
+                "expr": 'linmonitor:alert_threshold{alert="TcpWindowClamped"}',
+                "eval_time": "10m",
+                "exp_samples": [
+                    {
+                        "labels": 'linmonitor:alert_threshold{alert="TcpWindowClamped"}',
+                        "value": 5,
+                    }
+                ],
+            }
+        ],
+        "alert_rule_test": [
+            {"alertname": "TcpWindowClamped", "eval_time": "10m", "exp_alerts": []}
+        ],
+    }
+    code, said = run("test", "rules", tests=[checks], changes=changes)
+    assert code == 0, said
+    changes["TcpWindowClamped"]["threshold"] = 3
+    code, said = run("test", "rules", tests=[checks], changes=changes)
+    assert code != 0
+    assert "TcpWindowClamped" in said
+
+
+def test_settings_belong_to_alerts():
+    assert set(rules.settings()) == set(BY_NAME) - {"Watchdog"}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_alert_speaks(rule):
+    name, notes = rule["alert"], rule["annotations"]
+    assert re.fullmatch(r"([A-Z][a-z0-9]+)+", name)
+    assert len(name) <= 40
+    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+    assert "{{" not in notes["summary"], "a summary is constant, so that alerts group"
+    assert "{{" in notes["description"] or name == "Watchdog"
+    assert notes["runbook_url"] == f"{rules.RUNBOOKS}#{name.lower()}"
+
+
+def test_groups_are_small_and_named_once():
+    groups = [
+        group
+        for text in (rules.RECORDING.read_text(), rules.render(names=NAMES))
+        for group in yaml.safe_load(text)["groups"]
+    ]
+    assert len({group["name"] for group in groups}) == len(groups)
+    assert all(len(group["rules"]) <= 20 for group in groups)
+
+
+@pytest.mark.parametrize("rule", ALERTS + RECORDINGS, ids=lambda r: r.get("alert") or r["record"])
+def test_no_bucket_is_named_by_an_integer(rule):
+    assert not re.search(r'le="\d+"', rule["expr"]), 'it would be "1.0" in Prometheus 3'

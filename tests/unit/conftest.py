@@ -1,0 +1,28 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the collection importable in a bare checkout, and run its modules."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+sys.path.insert(0, str(Path(__file__).parents[2] / ".collections"))
+
+
+@pytest.fixture
+def run(capsys) -> Callable[..., dict[str, Any]]:
+    """Run a module as Ansible does and give its result."""
+
+    def call(module: ModuleType, **arguments: Any) -> dict[str, Any]:
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            module.main()
+        return json.loads(capsys.readouterr().out)
+
+    return call

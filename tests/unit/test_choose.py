@@ -1,0 +1,164 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The chooser of a release, with an exporter whose verdicts the test writes down."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+CATALOGUE = {
+    "configs": {
+        "disk": {"variants": [{"name": "tp_btf"}, {"name": "raw_tp"}]},
+        "net": {"variants": [{"name": "fentry"}, {"name": "kprobe"}]},
+    }
+}
+# Prints what the real exporter prints and keeps a line per trial, to count them.
+EXPORTER = """#!{python}
+import json, os, sys
+from pathlib import Path
+here = Path(__file__).parent
+options = dict(a.lstrip("-").partition("=")[::2] for a in sys.argv[1:])
+loaded = sorted(
+    p.name[:-6] + "/" + os.readlink(p).split("/")[-1][:-6]
+    for p in Path(options["config.dir"]).glob("*.bpf.o")
+)
+with (here / "trials").open("a") as log:
+    print(*loaded, file=log)
+refused = json.loads((here / "refused.json").read_text())
+for names, said in refused.items():
+    if set(names.split(" ")) <= set(loaded):
+        print(said)
+        sys.exit(1)
+"""
+MISSED = "Missed attachments (module:prog): net:one, net:two"
+NOT_PERMITTED = (
+    'Error attaching exporter: error loading bpf object from "/tmp/x/net.bpf.o" '
+    'for config "net": failed to load BPF object: operation not permitted'
+)
+NO_MEMORY = 'error for config "disk": failed to load BPF object: cannot allocate memory'
+
+
+@pytest.fixture(scope="module")
+def choose():
+    spec = importlib.util.spec_from_file_location("choose", CHECKOUT / "files/release/choose.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["choose"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Host:
+    """A release with its folders; `refused` maps loaded variants to what the exporter says."""
+
+    def __init__(self, choose, root: Path) -> None:
+        self.choose = choose
+        self.release, self.runtime, self.state = root / "r1", root / "run", root / "state"
+        for folder in (self.release / "bin", self.runtime, self.state):
+            folder.mkdir(parents=True)
+        for config, entry in CATALOGUE["configs"].items():
+            programs = self.release / "programs" / config
+            programs.mkdir(parents=True)
+            for name in [f"{config}.yaml", *(f"{v['name']}.bpf.o" for v in entry["variants"])]:
+                (programs / name).touch()
+        (self.release / "manifest.json").write_text(json.dumps({"catalogue": CATALOGUE}))
+        exporter = self.release / "bin/ebpf_exporter"
+        exporter.write_text(EXPORTER.format(python=sys.executable))
+        exporter.chmod(0o755)
+
+    def run(self, refused: dict[str, str], *, strict: bool = False) -> int:
+        settings = {"configs": ["disk", "net"], "strict": strict}
+        (self.release / "settings.json").write_text(json.dumps(settings))
+        (self.release / "bin/refused.json").write_text(json.dumps(refused))
+        (self.release / "bin/trials").write_text("")
+        folders = {"release": self.release, "runtime": self.runtime, "state": self.state}
+        return self.choose.main([f"--{name}={path}" for name, path in folders.items()])
+
+    @property
+    def configs(self) -> dict:
+        return json.loads((self.runtime / "choice.json").read_text())["configs"]
+
+    @property
+    def variants(self) -> dict:
+        return {config: entry["variant"] for config, entry in self.configs.items()}
+
+    @property
+    def trials(self) -> list[str]:
+        return (self.release / "bin/trials").read_text().splitlines()
+
+
+@pytest.fixture
+def host(choose, tmp_path):
+    return Host(choose, tmp_path)
+
+
+def test_the_preferred_variants_run_where_all_load(host):
+    assert host.run({}) == 0
+    assert host.variants == {"disk": "tp_btf", "net": "fentry"}
+    assert (host.runtime / "environment").read_text() == "EBPF_EXPORTER_CONFIGS=disk,net\n"
+    link = host.runtime / "configs/disk.bpf.o"
+    assert link.resolve() == host.release / "programs/disk/tp_btf.bpf.o"
+
+
+def test_the_next_variant_replaces_a_refused_one(host):
+    assert host.run({"net/fentry": NOT_PERMITTED}) == 0
+    assert host.variants["net"] == "kprobe"
+    reason = host.configs["net"]["refused"]["fentry"]
+    assert reason == "failed to load BPF object: operation not permitted"
+
+
+def test_a_config_without_a_variant_takes_no_other_down(host, capsys):
+    refused = {"net/fentry": NOT_PERMITTED, "net/kprobe": MISSED}
+    assert host.run(refused) == 0
+    assert host.variants == {"disk": "tp_btf", "net": None}
+    assert host.configs["net"]["refused"]["kprobe"] == "not attached: one, two"
+    assert "net: left out on kernel" in capsys.readouterr().out
+
+
+def test_strict_fails_where_one_is_left_out(host):
+    assert host.run({"net/fentry": NOT_PERMITTED, "net/kprobe": MISSED}, strict=True) == 2
+
+
+def test_nothing_to_run_is_a_skip_not_a_failure(host):
+    everything = [
+        f"{c}/{v['name']}" for c, e in CATALOGUE["configs"].items() for v in e["variants"]
+    ]
+    assert host.run(dict.fromkeys(everything, NOT_PERMITTED)) == 1
+
+
+def test_permanent_refusals_are_remembered(host):
+    host.run({"net/fentry": NOT_PERMITTED})
+    assert host.run({}) == 0
+    assert host.variants["net"] == "kprobe"
+    assert "net/fentry" not in " ".join(host.trials)
+
+
+def test_lack_of_memory_is_not_remembered(host):
+    host.run({"disk/tp_btf": NO_MEMORY})
+    assert host.variants["disk"] == "raw_tp"
+    host.run({})
+    assert host.variants["disk"] == "tp_btf"
+
+
+def test_another_kernel_forgets_the_refusals(host, choose, monkeypatch):
+    host.run({"net/fentry": NOT_PERMITTED})
+    monkeypatch.setattr(choose.Kernel, "key", lambda *_: "another kernel")
+    host.run({})
+    assert host.variants["net"] == "fentry"
+
+
+def test_a_damaged_memory_is_replaced(host):
+    (host.state / "refusals.json").write_text('{"key": ')
+    assert host.run({}) == 0
+    assert json.loads((host.state / "refusals.json").read_text())["refusals"] == {}
+
+
+def test_what_does_not_load_beside_the_others_is_left_out(host):
+    assert host.run({"disk/tp_btf net/fentry": NOT_PERMITTED}) == 0
+    assert host.variants == {"disk": "tp_btf", "net": None}
+    assert host.configs["net"]["refused"]["fentry"].startswith("beside the others: ")

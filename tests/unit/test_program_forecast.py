@@ -1,0 +1,259 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The forecast on the hosts that matter, against what their kernels were seen to run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.linmonitor.stack.plugins.module_utils import _program
+from catalogues import CATALOGUE
+from hosts import HOSTS, KPROBES, put
+
+CEILING = frozenset({"CAP_BPF", "CAP_PERFMON"})
+ADMIN = CEILING | {"CAP_SYS_ADMIN"}
+
+
+def kernel_of(host, root, **arguments) -> _program.Kernel:
+    return _program.Kernel(host.write(root), host.release, **arguments)
+
+
+def forecast(kernel, config, ceiling=CEILING) -> dict[str, _program.Forecast]:
+    variants = CATALOGUE["configs"][config]["variants"]
+    return {one["name"]: _program.forecast(one, kernel, ceiling) for one in variants}
+
+
+def chosen(kernel, config, ceiling=CEILING) -> str | None:
+    variants = forecast(kernel, config, ceiling).items()
+    return next((name for name, one in variants if not one.reasons), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "with_admin"),
+    [
+        ("debian11", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
+        ("debian12", ("tp_btf", "fentry", None), ("tp_btf", "fentry", "kprobe")),
+        ("debian13", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
+        ("ubuntu2004", (None, None, None), ("tp_btf", "fentry", "fentry")),
+        ("ubuntu2204", ("tp_btf", "fentry", "kprobe"), ("tp_btf", "fentry", "kprobe")),
+        ("ubuntu2404", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
+        ("no_btf", (None, None, None), (None, None, None)),
+        ("locked", (None, None, None), (None, None, None)),
+        ("container", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
+        ("arm64", ("tp_btf", None, None), ("tp_btf", "kprobe", "kprobe")),
+    ],
+)
+def test_each_host_gets_the_variants_it_can_run(name, expected, with_admin, tmp_path):
+    kernel = kernel_of(HOSTS[name], tmp_path)
+    configs = ("biolatency", "tcp-window-clamps", "tcp-syn-recv")
+    assert tuple(chosen(kernel, one) for one in configs) == expected
+    assert tuple(chosen(kernel, one, ADMIN) for one in configs) == with_admin
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "variant", "words"),
+    [
+        ("debian12", "tcp-syn-recv", "fentry", "tcp_v4_syn_recv_sock has 7 parameters"),
+        ("debian12", "tcp-syn-recv", "kprobe", "perf_event_paranoid is 3, and above 2"),
+        ("ubuntu2004", "biolatency", "raw_tp", "kernels before 5.8 have no CAP_BPF"),
+        ("no_btf", "biolatency", "tp_btf", "/sys/kernel/btf/vmlinux does not exist"),
+        ("locked", "biolatency", "raw_tp", "lockdown=confidentiality"),
+        ("container", "tcp-window-clamps", "kprobe", "lacks CONFIG_KPROBES"),
+        ("arm64", "tcp-syn-recv", "fentry", "lacks CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"),
+    ],
+)
+def test_reason_names_what_is_in_the_way(name, config, variant, words, tmp_path):
+    reasons = forecast(kernel_of(HOSTS[name], tmp_path), config)[variant].reasons
+    assert any(words in reason for reason in reasons), reasons
+
+
+DEBIAN12 = HOSTS["debian12"]
+
+
+def one(kernel, ceiling=CEILING, **variant) -> _program.Forecast:
+    return _program.forecast({"name": "x", **variant}, kernel, ceiling)
+
+
+@pytest.mark.parametrize(
+    ("needs", "text"),
+    [
+        ({"btf": True}, None),
+        ({"config": ["CONFIG_BPF_JIT"]}, None),
+        ({"config": ["CONFIG_NOPE"]}, "CONFIG_NOPE"),
+        ({"functions": ["blk_start"]}, None),
+        ({"functions": ["nope"]}, "function nope"),
+        ({"kernel": "6.1"}, None),
+        ({"kernel": "6.10"}, "version 6.10 or newer"),
+        ({"members": ["request.tag"]}, None),
+        ({"members": ["request.rq_disk"]}, "member request.rq_disk"),
+        ({"tracepoints": ["block_rq_issue"]}, None),
+        ({"tracepoints": ["nope"]}, "tracepoint nope"),
+    ],
+)
+def test_every_word_of_the_catalogue(needs, text, tmp_path):
+    kernel = kernel_of(DEBIAN12, tmp_path)
+    required, excluded = one(kernel, requires=needs), one(kernel, excludes=needs)
+    if text:
+        assert required.reasons == [f"this kernel lacks {text}"]
+        assert excluded.reasons == []
+    else:
+        assert required.reasons == []
+        assert excluded.reasons[0].startswith("this kernel has ")
+    assert set(_program.VOCABULARY) >= set(needs)
+
+
+def test_hook_that_no_kernel_has_is_a_reason(tmp_path):
+    kernel = kernel_of(DEBIAN12, tmp_path)
+    for kind in _program.TRACEPOINT_HOOKS:
+        hook = [{"type": kind, "target": "block/block_rq_typo"}]
+        assert "this kernel lacks tracepoint block_rq_typo" in one(kernel, hooks=hook).reasons
+    for kind in (*_program.PROBE_HOOKS, *_program.TRAMPOLINE_HOOKS):
+        hook = [{"type": kind, "target": "blk_typo"}]
+        assert "this kernel lacks function blk_typo" in one(kernel, hooks=hook).reasons
+
+
+def test_function_changed_by_the_compiler_is_named(tmp_path):
+    host = replace(DEBIAN12, symbols=("tcp_try_rmem_schedule.isra.0",))
+    hooks = [{"type": "kprobe", "target": "tcp_try_rmem_schedule"}]
+    reasons = one(kernel_of(host, tmp_path), ADMIN, hooks=hooks).reasons
+    assert reasons == [
+        "this kernel lacks function tcp_try_rmem_schedule "
+        "(only tcp_try_rmem_schedule.isra.0, changed by the compiler)"
+    ]
+
+
+def test_probe_at_an_offset_is_looked_up_by_its_function(tmp_path):
+    kernel = kernel_of(DEBIAN12, tmp_path)
+    assert not one(kernel, ADMIN, hooks=[{"type": "kprobe", "target": "blk_start+0x10"}]).reasons
+
+
+def test_what_the_host_does_not_tell_refuses_nothing(tmp_path):
+    host = replace(DEBIAN12, symbols=(), config_at="/elsewhere", btf=False)
+    hooks = [
+        {"type": "kprobe", "target": "tcp_try_rmem_schedule"},
+        {"type": "raw_tp", "target": "block_rq_issue"},
+    ]
+    found = one(kernel_of(host, tmp_path), ADMIN, hooks=hooks)
+    assert found.reasons == []
+    assert {"CONFIG_KPROBES", "function tcp_try_rmem_schedule", "tracepoint block_rq_issue"} <= set(
+        found.unknown
+    )
+
+
+def test_unlisted_hook_needs_nothing(tmp_path):
+    kernel = kernel_of(DEBIAN12, tmp_path)
+    assert one(kernel, hooks=[{"type": "xdp", "target": "lo"}]).reasons == []
+
+
+def test_kernel_events_missing_refuses_every_known_hook(tmp_path):
+    kernel = kernel_of(replace(DEBIAN12, without=("CONFIG_BPF_EVENTS",)), tmp_path)
+    for kind in (*_program.TRACEPOINT_HOOKS, *_program.PROBE_HOOKS, *_program.TRAMPOLINE_HOOKS):
+        reasons = one(kernel, hooks=[{"type": kind, "target": "blk_start"}]).reasons
+        assert "this kernel lacks CONFIG_BPF_EVENTS" in reasons
+
+
+def test_capabilities_are_those_used_and_allowed(tmp_path):
+    kernel = kernel_of(DEBIAN12, tmp_path)
+    kprobe = {"hooks": [{"type": "kprobe", "target": "blk_start"}]}
+    raw = {"hooks": [{"type": "raw_tp", "target": "block_rq_issue"}]}
+    assert one(kernel, ADMIN, **kprobe).capabilities == ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"]
+    assert one(kernel, ADMIN, **raw).capabilities == ["CAP_BPF", "CAP_PERFMON"]
+    assert one(kernel, {"CAP_SYS_ADMIN"}, **raw).capabilities == ["CAP_SYS_ADMIN"]
+    assert one(kernel, {"CAP_BPF"}, **raw).reasons == ["needs CAP_PERFMON, which is not allowed"]
+    own = one(kernel, CEILING, capabilities=["CAP_BPF", "CAP_SYSLOG"])
+    assert own.reasons == ["needs CAP_SYSLOG, which is not allowed"]
+
+
+def test_paranoid_of_two_or_ubuntus_allows_probes(tmp_path):
+    variant = {"hooks": [{"type": "kprobe", "target": "blk_start"}]}
+    for number, host in enumerate((replace(DEBIAN12, paranoid=2), HOSTS["ubuntu2404"])):
+        assert one(kernel_of(host, tmp_path / str(number)), **variant).reasons == []
+
+
+def test_file_stands_in_for_missing_btf_but_not_for_the_kernels_own(tmp_path):
+    host = HOSTS["no_btf"]
+    put(tmp_path, "/var/lib/vmlinux.btf", host.types())
+    kernel = kernel_of(host, tmp_path, btf_path="/var/lib/vmlinux.btf")
+    assert kernel.btf is not None
+    answers = forecast(kernel, "biolatency")
+    assert answers["raw_tp"].reasons == []
+    assert any("BTF of its own" in reason for reason in answers["tp_btf"].reasons)
+
+
+def test_file_of_another_kernel_is_refused(tmp_path):
+    host = replace(HOSTS["no_btf"], symbols=("only_this",))
+    put(tmp_path, "/var/lib/vmlinux.btf", host.types())
+    kernel = kernel_of(host, tmp_path, btf_path="/var/lib/vmlinux.btf")
+    assert kernel.btf_reason == "/var/lib/vmlinux.btf: describes another kernel than 5.10.200"
+
+
+def test_damaged_btf_is_the_reason(tmp_path):
+    root = DEBIAN12.write(tmp_path)
+    put(tmp_path, "/sys/kernel/btf/vmlinux", b"\x9f\xeb")
+    kernel = _program.Kernel(root, DEBIAN12.release)
+    assert "too few for a header" in one(kernel, requires={"btf": True}).reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("machine", "release", "most"),
+    [("x86_64", "6.5.0", 6), ("x86_64", "6.6.1", 12), ("aarch64", "6.12.1", 8)],
+)
+def test_parameters_a_trampoline_carries(machine, release, most, tmp_path):
+    host = replace(DEBIAN12, machine=machine, release=release)
+    assert kernel_of(host, tmp_path).trampoline_parameters == most
+
+
+@pytest.mark.parametrize(("ranges", "count"), [("0-3", 4), ("0", 1), ("0,2-3", 3)])
+def test_possible_cpus(ranges, count, tmp_path):
+    put(tmp_path, "/sys/devices/system/cpu/possible", ranges.encode())
+    assert kernel_of(DEBIAN12, tmp_path).possible_cpus() == count
+
+
+def test_map_memory_counts_per_cpu_values():
+    plain = {"type": "hash", "key_size": 12, "value_size": 8, "max_entries": 100}
+    assert _program.map_bytes([plain], 4) == 100 * (16 + 8 + 64)
+    assert _program.map_bytes([dict(plain, type="percpu_hash")], 4) == 100 * (16 + 32 + 64)
+    assert _program.map_bytes([dict(plain, type="array", key_size=4)], 4) == 800
+
+
+def test_sets_and_names_become_configs_in_order():
+    assert _program.wanted(CATALOGUE, ["default"]) == ["biolatency", "tcp-window-clamps"]
+    assert _program.wanted(CATALOGUE, ["tcp-syn-recv", "default"])[0] == "tcp-syn-recv"
+    assert _program.wanted(CATALOGUE, ["biolatency", "default"]) == CATALOGUE["sets"]["default"]
+
+
+def test_unknown_or_repeated_name_is_an_error_that_lists_the_valid():
+    with pytest.raises(_program.CatalogueError, match=r"nope; sets are default; programs are bio"):
+        _program.wanted(CATALOGUE, ["biolatency", "nope"])
+    with pytest.raises(_program.CatalogueError, match="asked for twice: biolatency"):
+        _program.wanted(CATALOGUE, ["biolatency", "biolatency"])
+    broken = {**CATALOGUE, "sets": {"default": ["gone"]}}
+    with pytest.raises(_program.CatalogueError, match="not in the catalogue: gone"):
+        _program.wanted(broken, ["default"])
+
+
+def variant_with(**parts) -> dict:
+    return {"configs": {"mine": {"variants": [{"name": "raw_tp", **parts}]}}}
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "words"),
+    [
+        (None, "has no configs"),
+        ({"configs": {}}, "has no configs"),
+        ({"configs": {"mine": {}}}, "mine: the catalogue names no variants"),
+        ({"configs": {"mine": {"variants": [{}]}}}, "mine: a variant has no name"),
+        (variant_with(requires={"moon": 1}), "mine/raw_tp: requires says moon; valid are btf"),
+        (variant_with(excludes={"kernel": 5.10}), "kernel must be a str, not 5.1"),
+        (variant_with(requires={"config": "CONFIG_X"}), "config must be a list"),
+    ],
+)
+def test_broken_catalogue_names_the_place(catalogue, words):
+    with pytest.raises(_program.CatalogueError, match=words):
+        _program.check(catalogue)
+
+
+def test_good_catalogue_passes():
+    _program.check(CATALOGUE)
+    assert set(KPROBES) <= set(_program.PROBE)

@@ -1,0 +1,56 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Defaults, argument specifications and the README tell the same story."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs import variables
+
+CHECKOUT = Path(__file__).parents[2]
+ROLES = sorted(path.name for path in (CHECKOUT / "roles").iterdir())
+TYPES = {"str": str, "path": str, "bool": bool, "int": int, "list": list, "dict": dict}
+
+
+def load(role: str, part: str) -> dict:
+    return yaml.safe_load((CHECKOUT / "roles" / role / part).read_text())
+
+
+def options(role: str) -> dict:
+    """Options of all entry points together; those with a default belong to defaults/."""
+    merged: dict = {}
+    for entry in load(role, "meta/argument_specs.yml")["argument_specs"].values():
+        merged |= entry["options"]
+    return merged
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_are_those_of_the_argument_specs(role):
+    specified = {
+        name: option["default"] for name, option in options(role).items() if "default" in option
+    }
+    assert load(role, "defaults/main.yml") == specified
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_have_the_specified_type(role):
+    for name, option in options(role).items():
+        assert option["description"], name
+        if "default" in option:
+            assert isinstance(option["default"], TYPES[option["type"]]), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_carry_the_name_of_their_role(role):
+    assert all(name.startswith(f"{role}_") for name in load(role, "defaults/main.yml"))
+    internal = load(role, "vars/main.yml")
+    assert all(name.startswith(f"__{role}_") for name in internal)
+
+
+def test_docs_have_the_variables_of_the_argument_specs():
+    page = (CHECKOUT / variables.PAGE).read_text()
+    assert page == variables.render(), "run `make docs`"
