@@ -10,6 +10,7 @@
     unsigned    the same without a signature
     debs/       the packages as files
     keys.json   the fingerprint of each repository's key
+    all.tar     the repositories in one file
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import textwrap
 import time
@@ -170,6 +172,9 @@ def build(folder: Path) -> None:
         run("gpgconf", "--homedir", home, "--kill", "all")
     fingerprints = {name: key.fingerprint for name, key in keys.items()}
     (folder / "keys.json").write_text(json.dumps(fingerprints))
+    with tarfile.open(folder / "all.tar", "w") as archive:
+        for name in (*keys, "unsigned"):
+            archive.add(folder / name, name)
 
 
 def main() -> None:
