@@ -114,4 +114,5 @@ def test_hand_made_repository_is_gone_and_ours_is_bound_to_its_key(host):
 
 def test_nothing_is_left_of_attempts(host):
     assert host.check_output("find /etc/grafana -name '*~'") == ""
+    assert len(host.file("/var/backups/grafana").listdir()) == 2
     assert host.check_output("find /var/cache/apt/archives -name 'linmonitor-*'") == ""
