@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import resource
 import sys
@@ -82,7 +81,19 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))
         net.ip("link", "set", "lo", "up")
     lab = Lab(exporters(options.artifact, options.live), options.live)
-    errors = []
+    errors: list[str] = []
+
+    def write(is_finished: bool) -> None:
+        """Write what is known so far: a run that is cut off still says something."""
+        result = {
+            "kernel": platform.release(),
+            "rows": [row.as_dict() for row in lab.rows],
+            "errors": errors if is_finished else [*errors, "did not finish"],
+        }
+        options.out.write_text(json.dumps(result), encoding="utf-8")
+
+    print("exporters started", flush=True)
+    write(is_finished=False)
     cases = [*(cases_block.LIVE if options.live else cases_block.VM)]
     cases += cases_tcp.LIVE if options.live else cases_tcp.VM
     with net.topology():
@@ -95,20 +106,13 @@ def main() -> None:
             except Exception:
                 errors.append(f"{case.__name__}: {traceback.format_exc()}")
             print(f"{case.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+            write(is_finished=False)
     for exporter in lab.exporters:
-        metrics = exporter.metrics()
-        if metrics.total("decoder_errors_total"):
+        if exporter.metrics().total("decoder_errors_total"):
             errors.append(f"{exporter.label}: decoder errors")
         if exporter.stop():
             errors.append(f"{exporter.label}: did not stop cleanly")
-    result = {
-        "kernel": platform.release(),
-        "variants": {e.label: e.variants for e in lab.exporters},
-        "rows": [row.as_dict() for row in lab.rows],
-        "errors": errors,
-    }
-    options.out.write_text(json.dumps(result), encoding="utf-8")
-    os.sync()
+    write(is_finished=True)
     sys.exit(bool(errors))
 
 

@@ -97,7 +97,7 @@ def run_kernel(series: str, artifact: Path, work: Path, only: str | None) -> dic
     if out.exists():
         result = json.loads(out.read_text(encoding="utf-8"))
     else:
-        result = {"kernel": series, "variants": {}, "rows": [], "errors": ["no result"]}
+        result = {"kernel": series, "rows": [], "errors": ["no result"]}
     if result["errors"]:
         result["errors"].append(log.read_text(encoding="utf-8", errors="replace")[-4000:])
     seconds = time.monotonic() - began
@@ -182,7 +182,7 @@ def main() -> None:
             try:
                 return run_kernel(series, artifact, work, options.only)
             except (RuntimeError, OSError) as problem:
-                return {"kernel": series, "variants": {}, "rows": [], "errors": [str(problem)]}
+                return {"kernel": series, "rows": [], "errors": [str(problem)]}
 
         with ThreadPoolExecutor(options.jobs) as pool:
             results = list(pool.map(run, machines))

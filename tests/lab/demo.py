@@ -31,8 +31,8 @@ from tests.lab.hosts import CHECKOUT, Lab, LabError
 
 LAB = Lab("demo")
 HOST = "demo"
-GROUPS = ("linmonitor_build", "linmonitor_targets", "linmonitor_prometheus")
-# What a person opens; Grafana's place is kept for when its role is there.
+GROUPS = ("build", "targets", "prometheus", "grafana")
+# What a person opens.
 RELAYED = {"Grafana": 3000, "Prometheus": 9090, "ebpf_exporter": 9435}
 RELEASES = "https://github.com/prometheus/prometheus/releases"
 BAR_WIDTH = 46
@@ -191,16 +191,25 @@ def up() -> None:
     print(f"linmonitor demo: one Debian 12 host under the kernel of this machine (log: {LOG})")
     with phase("Booting the host"):
         end_tunnel()
-        LAB.up({HOST: "bookworm"}, {group: [HOST] for group in GROUPS})
+        LAB.up({HOST: "bookworm"}, {f"linmonitor_{group}": [HOST] for group in GROUPS})
     source = prometheus_source()
-    extra = ("-e", f"prometheus_source={source}", "-e", "prometheus_scrape_interval=5s")
+    choices = {
+        "prometheus_source": source,
+        "prometheus_scrape_interval": "5s",
+        # Where its repository is out of reach the demo goes on, and draws the panels itself.
+        "grafana_enabled": "auto",
+        "grafana_secrets_dir": str(LAB.folder / "grafana"),
+    }
+    extra = [part for name, value in choices.items() for part in ("-e", f"{name}={value}")]
     with phase("Building what the cache lacks (minutes at the first time)"):
         play("playbooks/build.yml", *extra)
     with phase("Deploying: ansible-playbook site.yml"):
         play("site.yml", *extra)
     with phase("Writing to the disk and asking Prometheus"):
         output = play("playbooks/verify.yml")
-    ports = relay({name: port for name, port in RELAYED.items() if name != "Grafana"})
+    grafana = (LAB.folder / "grafana" / HOST / "admin_password").exists()
+    served = {name: port for name, port in RELAYED.items() if grafana or name != "Grafana"}
+    ports = relay(served)
 
     with phase("Drawing the dashboards from Prometheus"):
         draw(ports["Prometheus"])
@@ -213,7 +222,7 @@ def up() -> None:
     print("\nOpen:")
     for name, port in RELAYED.items():
         if name not in ports:
-            print(f"    {name:<14} not part of this deployment yet")
+            print(f"    {name:<14} its repository did not answer, so it is not here")
             continue
         moved = "" if ports[name] == port else f"  ({port} is taken on this machine)"
         path = {"Prometheus": "/api/v1/query?query=ebpf_exporter_bio_latency_seconds_count"}

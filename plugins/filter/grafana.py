@@ -1,0 +1,148 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that look at keys and dashboards on the controller, before a host is touched."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+DOCUMENTATION = r"""
+name: grafana
+short_description: Look at keys and dashboards before a host is touched
+"""
+
+# OpenPGP (RFC 4880): packet tags, and the self-signature's subpacket with the lifetime.
+SIGNATURE, PUBLIC_KEY, USER_ID, PUBLIC_SUBKEY = 2, 6, 13, 14
+KEY_EXPIRATION = 9
+WARNING_DAYS = 90
+ARMOR = re.compile(
+    r"-----BEGIN PGP PUBLIC KEY BLOCK-----.*?\n\s*\n(.*?)\n(?:=.{4}\s*\n)?-----END", re.S
+)
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Read a length of one, two or five octets; return it and where the body starts."""
+    first = data[at]
+    if first < 192:
+        return first, at + 1
+    if first < 255:
+        return ((first - 192) << 8) + data[at + 1] + 192, at + 2
+    return int.from_bytes(data[at + 1 : at + 5], "big"), at + 5
+
+
+def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give the tag and body of each packet."""
+    at = 0
+    while at < len(data):
+        header = data[at]
+        if header & 0x40:
+            tag = header & 0x3F
+            size, start = _length(data, at + 1)
+        else:
+            tag = header >> 2 & 0x0F
+            octets = 1 << (header & 3)
+            size, start = int.from_bytes(data[at + 1 : at + 1 + octets], "big"), at + 1 + octets
+        yield tag, data[start : start + size]
+        at = start + size
+
+
+def _lifetime(signature: bytes) -> int | None:
+    """Return the seconds that a version 4 self-signature lets a key live."""
+    if signature[0] != 4:
+        return None
+    size = int.from_bytes(signature[4:6], "big")
+    hashed, at = signature[6 : 6 + size], 0
+    while at < len(hashed):
+        octets, start = _length(hashed, at)
+        if hashed[start] & 0x7F == KEY_EXPIRATION:
+            return int.from_bytes(hashed[start + 1 : start + octets], "big")
+        at = start + octets
+    return None
+
+
+def openpgp_keys(text: str) -> list[dict]:
+    """Return the primary keys of an armoured file: fingerprint and expiry (epoch, or None)."""
+    keys: list[dict] = []
+    for block in ARMOR.findall(text.replace("\r", "")):
+        try:
+            packets = list(_packets(base64.b64decode(block, validate=False)))
+        except (binascii.Error, IndexError):
+            continue
+        created, of_primary = 0, False
+        for tag, body in packets:
+            if tag == PUBLIC_KEY:
+                digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)
+                keys.append({"fingerprint": digest.hexdigest().upper(), "expires": None})
+                created = int.from_bytes(body[1:5], "big")
+            of_primary = (of_primary or tag == PUBLIC_KEY) and tag != PUBLIC_SUBKEY
+            if tag == SIGNATURE and of_primary and keys and (lifetime := _lifetime(body)):
+                keys[-1]["expires"] = created + lifetime
+    return keys
+
+
+def judge_key(text: str, fingerprint: str, now: float | None = None) -> dict:
+    """Say what is wrong with a repository's key, and on which day it expires if that is soon."""
+    now = time.time() if now is None else now
+    keys, wanted = openpgp_keys(text), fingerprint.upper()
+    found = ", ".join(key["fingerprint"] for key in keys) or "no key"
+    if [key["fingerprint"] for key in keys] != [wanted]:
+        return {"fault": f"it holds {found}, expected is {wanted} alone", "expiring": ""}
+    expires = keys[0]["expires"]
+    if expires is None or expires - now > WARNING_DAYS * 86400:
+        return {"fault": "", "expiring": ""}
+    day = time.strftime("%Y-%m-%d", time.gmtime(expires))
+    return {"fault": f"it expired on {day}" if expires <= now else "", "expiring": day}
+
+
+def _dashboard(path: Path) -> dict:
+    """Read one dashboard: what Grafana will know it by, and what keeps it from loading."""
+    content = path.read_bytes()
+    # SHA-1 is what Ansible's find reports of the host's copy.
+    seen = {"file": path.name, "path": str(path), "checksum": hashlib.sha1(content).hexdigest()}
+    seen |= {"uid": "", "title": "", "fault": ""}
+    try:
+        model = json.loads(content)
+    except ValueError as error:
+        return seen | {"fault": f"{path.name} is not valid JSON: {error}"}
+    if not isinstance(model, dict):
+        return seen | {"fault": f"{path.name} is not a dashboard: it holds no JSON object"}
+    if {"elements", "layout", "spec"} & model.keys():
+        return seen | {
+            "fault": f"{path.name} has the v2 schema, which file provisioning refuses; "
+            "export the dashboard in the classic format"
+        }
+    for field in ("uid", "title"):
+        if not isinstance(model.get(field), str) or not model[field]:
+            return seen | {"fault": f"{path.name} has no {field}"}
+    return seen | {"uid": model["uid"], "title": model["title"]}
+
+
+def dashboards(folder: str) -> list[dict]:
+    """Return the dashboards of a folder on the controller, each with its fault or none.
+
+    Two with one uid or title would freeze all writes of Grafana's provider, with a warning only.
+    """
+    found = [_dashboard(path) for path in sorted(Path(folder).glob("*.json"))]
+    for field in ("uid", "title"):
+        times = Counter(seen[field] for seen in found if not seen["fault"])
+        for seen in found:
+            if not seen["fault"] and times[seen[field]] > 1:
+                same = [other["file"] for other in found if other[field] == seen[field]]
+                seen["fault"] = f"{' and '.join(same)} have the same {field} {seen[field]!r}"
+    return found
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict:
+        """Return the filters by name."""
+        return {"grafana_dashboards": dashboards, "grafana_key": judge_key}
