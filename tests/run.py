@@ -26,8 +26,8 @@ PARTS: dict[str, list[list[str]]] = {
     ],
     "unit": [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]],
     "molecule": [["molecule", "test"]],
-    # On the artifact that molecule built and deployed. Not part of `make test` yet: on a busy
-    # machine the emulated kernels are so slow that SYN retries and merged requests disturb the truth.
+    # On the artifact that molecule built. Not part of `make test` yet: on a busy machine the
+    # emulated kernels are so slow that SYN retries and merged requests disturb the truth.
     "matrix": [["python", "-m", "tests.lab.artifact", "python", "-m", "tests.kernel.matrix"]],
     # After molecule, whose build of Prometheus brings promtool.
     "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],

@@ -27,11 +27,35 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MODULES = Path("/lib/modules")
 # udev would load these for devices that no test needs. Under emulation that
 # alone takes longer than the rest of the boot.
-BLACKLIST = """
-    kvm kvm_amd kvm_intel ahci libahci libata sr_mod sg cdrom i2c_i801 lpc_ich i6300esb iTCO_wdt
-    psmouse pcspkr serio_raw evdev joydev button drm rapl cryptd aesni_intel ghash_clmulni_intel
-    sha512_ssse3 crc32_pclmul crct10dif_pclmul
-""".split()
+BLACKLIST = [
+    "kvm",
+    "kvm_amd",
+    "kvm_intel",
+    "ahci",
+    "libahci",
+    "libata",
+    "sr_mod",
+    "sg",
+    "cdrom",
+    "i2c_i801",
+    "lpc_ich",
+    "i6300esb",
+    "iTCO_wdt",
+    "psmouse",
+    "pcspkr",
+    "serio_raw",
+    "evdev",
+    "joydev",
+    "button",
+    "drm",
+    "rapl",
+    "cryptd",
+    "aesni_intel",
+    "ghash_clmulni_intel",
+    "sha512_ssse3",
+    "crc32_pclmul",
+    "crct10dif_pclmul",
+]
 FRESH = 24 * 3600  # seconds after which the archive is asked for a newer image
 
 

@@ -34,6 +34,11 @@ HOST = "demo"
 GROUPS = ("build", "targets", "prometheus", "grafana")
 # What a person opens.
 RELAYED = {"Grafana": 3000, "Prometheus": 9090, "ebpf_exporter": 9435}
+PATHS = {
+    "Grafana": "/",
+    "Prometheus": "/api/v1/query?query=ebpf_exporter_bio_latency_seconds_count",
+    "ebpf_exporter": "/metrics",
+}
 RELEASES = "https://github.com/prometheus/prometheus/releases"
 BAR_WIDTH = 46
 PICTURES = LAB.folder.parent / "demo-dashboards"
@@ -81,13 +86,13 @@ def shown_by(task: str, output: list[str]) -> list[str]:
     return yaml.safe_load(block)["msg"]
 
 
-def prometheus_source() -> str:
-    """Return `release` where the project's release page answers, else `module`."""
+def answers(url: str) -> bool:
+    """Say whether a URL can be read."""
     try:
-        urllib.request.urlopen(RELEASES, timeout=10).close()
+        urllib.request.urlopen(url, timeout=10).close()
     except OSError:
-        return "module"
-    return "release"
+        return False
+    return True
 
 
 def free_port(wanted: int) -> int:
@@ -192,7 +197,7 @@ def up() -> None:
     with phase("Booting the host"):
         end_tunnel()
         LAB.up({HOST: "bookworm"}, {f"linmonitor_{group}": [HOST] for group in GROUPS})
-    source = prometheus_source()
+    source = "release" if answers(RELEASES) else "module"
     choices = {
         "prometheus_source": source,
         "prometheus_scrape_interval": "5s",
@@ -207,9 +212,7 @@ def up() -> None:
         play("site.yml", *extra)
     with phase("Writing to the disk and asking Prometheus"):
         output = play("playbooks/verify.yml")
-    grafana = (LAB.folder / "grafana" / HOST / "admin_password").exists()
-    served = {name: port for name, port in RELAYED.items() if grafana or name != "Grafana"}
-    ports = relay(served)
+    ports = relay(RELAYED)
 
     with phase("Drawing the dashboards from Prometheus"):
         draw(ports["Prometheus"])
@@ -221,12 +224,11 @@ def up() -> None:
     print("\n".join(histogram(ports["Prometheus"])))
     print("\nOpen:")
     for name, port in RELAYED.items():
-        if name not in ports:
-            print(f"    {name:<14} its repository did not answer, so it is not here")
+        if name == "Grafana" and not answers(f"http://127.0.0.1:{ports[name]}/api/health"):
+            print(f"    {name:<14} is not here: its repository did not answer")
             continue
         moved = "" if ports[name] == port else f"  ({port} is taken on this machine)"
-        path = {"Prometheus": "/api/v1/query?query=ebpf_exporter_bio_latency_seconds_count"}
-        print(f"    {name:<14} http://127.0.0.1:{ports[name]}{path.get(name, '/metrics')}{moved}")
+        print(f"    {name:<14} http://127.0.0.1:{ports[name]}{PATHS[name]}{moved}")
     print(f"    {'Pictures':<14} file://{PICTURES}/index.html")
     print("    The pictures are the dashboards' panels, drawn without Grafana.")
     if source == "module":
