@@ -160,8 +160,10 @@ def test_download_that_was_altered_is_refused(
         status, output = box.play(
             "site",
             ebpf_exporter_artifact=f"http://127.0.0.1:{server.server_port}/{altered.name}",
-            ebpf_exporter_artifact_sha256=sha256(box.artifact)[::-1],
+            ebpf_exporter_artifact_sha256=sha256(box.artifact),
             ebpf_exporter_cache=str(tmp_path),
+            # Other settings: a release that the host has already would need no download.
+            ebpf_exporter_allowed_sources=["192.0.2.77"],
         )
         server.shutdown()
     assert status != 0
