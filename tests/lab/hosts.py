@@ -124,7 +124,7 @@ class Lab:
                 capture_output=True, text=True, check=False,
             ).stdout.strip()  # fmt: skip
         public_key = (self.folder / "id_ed25519.pub").read_text()
-        install = "install -d -m 0700 /root/.ssh && cat > /root/.ssh/authorized_keys"
+        install = "install -d -m 0700 ~/.ssh && cat > ~/.ssh/authorized_keys"
         run("podman", "exec", "-i", name, "sh", "-c", install, stdin=public_key)
 
     def _address(self, host: str) -> str:
