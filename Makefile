@@ -46,7 +46,7 @@ demo-clean: $(VENV)/.ready ## Remove what the demo made
 ## --- for developers
 
 test: $(VENV)/.ready ## Everything that a change must pass
-	$(BIN)/python -m tests.run lint unit molecule rules
+	$(BIN)/python -m tests.run lint unit molecule matrix rules
 
 test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
 	$(BIN)/python -m tests.run lint unit

@@ -26,8 +26,7 @@ PARTS: dict[str, list[list[str]]] = {
     ],
     "unit": [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]],
     "molecule": [["molecule", "test"]],
-    # On the artifact that molecule built. Not part of `make test` yet: on a busy machine the
-    # emulated kernels are so slow that SYN retries and merged requests disturb the truth.
+    # On the artifact that molecule built.
     "matrix": [["python", "-m", "tests.lab.artifact", "python", "-m", "tests.kernel.matrix"]],
     # After molecule, whose build of Prometheus brings promtool.
     "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],
@@ -36,6 +35,7 @@ PARTS: dict[str, list[list[str]]] = {
         ["molecule", "test", "--scenario-name", name]
         for name in ("check-first", "import-role", "fleet", "grafana")
     ],
+    "boot": [["pytest", "--quiet", "tests/boot"]],
     "faults": [["pytest", "--quiet", "tests/faults"]],
     "fuzz": [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]],
 }

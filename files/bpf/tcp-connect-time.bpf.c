@@ -63,8 +63,24 @@ static __always_inline u8 result_of(struct sock *sk, int state)
 	}
 }
 
+// Two programs on one event. From 6.1 on the kernel skips a program that is
+// still running on that CPU: what interrupts the start of one connection is
+// often the end of another, and must not be lost.
 TRACEPOINT(inet_sock_set_state)
-int set_state(u64 *ctx)
+int begin(u64 *ctx)
+{
+	u64 socket = ctx[0], now;
+
+	if (ctx[2] != TCP_SYN_SENT || !is_tcp((struct sock *)ctx[0]))
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (bpf_map_update_elem(&opening, &socket, &now, BPF_ANY))
+		count_dropped();
+	return 0;
+}
+
+TRACEPOINT(inet_sock_set_state)
+int end(u64 *ctx)
 {
 	struct sock *sk = (struct sock *)ctx[0];
 	int from = ctx[1], to = ctx[2];
@@ -72,12 +88,6 @@ int set_state(u64 *ctx)
 	u64 socket = (u64)sk, now, *begun;
 	struct peer peer;
 
-	if (to == TCP_SYN_SENT) {
-		now = bpf_ktime_get_ns();
-		if (is_tcp(sk) && bpf_map_update_elem(&opening, &socket, &now, BPF_ANY))
-			count_dropped();
-		return 0;
-	}
 	// SYN_RECV: both ends opened at once, the answer is still to come.
 	if ((from != TCP_SYN_SENT && from != TCP_SYN_RECV) || to == TCP_SYN_RECV)
 		return 0;

@@ -50,7 +50,7 @@ static __always_inline u32 ratio_slot(u32 ratio)
 }
 
 TRACEPOINT(inet_sock_set_state)
-int set_state(u64 *ctx)
+int handshake(u64 *ctx)
 {
 	struct sock *sk = (struct sock *)ctx[0];
 	int from = ctx[1], to = ctx[2];

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,9 @@ class Kernel:
     @classmethod
     def key(cls, release: Path, capabilities: str) -> str:
         """Return a hash that changes whenever a refusal might no longer hold."""
-        digest = hashlib.sha256(f"{os.uname()}{release.name}{capabilities}".encode())
+        # Kernels before 5.11 refuse maps beyond this limit with the same word as a lack of rights.
+        memory = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        digest = hashlib.sha256(f"{os.uname()}{release.name}{capabilities}{memory}".encode())
         for source in cls.SOURCES:
             try:
                 digest.update(Path(source).read_bytes())

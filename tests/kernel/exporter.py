@@ -87,37 +87,60 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
+def lay_out(artifact: Path, variants: dict[str, str]) -> Path:
+    """Copy the binary and one variant of each of some configs to a folder that all can read."""
+    folder = Path(tempfile.mkdtemp(prefix="linmonitor-"))
+    folder.chmod(0o755)
+    shutil.copy(artifact / "bin" / "ebpf_exporter", folder)
+    for config, variant in variants.items():
+        source = artifact / "programs" / config
+        shutil.copy(source / f"{config}.yaml", folder)
+        shutil.copy(source / f"{variant}.bpf.o", folder / f"{config}.bpf.o")
+    return folder
+
+
+def command(folder: Path, variants: dict[str, str], capabilities: list[str]) -> list[str]:
+    """Return the exporter's command line: unprivileged, with these capabilities only."""
+    wanted = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in capabilities)
+    sets = [f"--{kind}=-all,{wanted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    return [
+        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", *sets),
+        *(str(folder / "ebpf_exporter"), f"--config.dir={folder}", "--config.strict"),
+        f"--config.names={','.join(variants)}",
+    ]
+
+
+def refusal(artifact: Path, config: str, variant: str, capabilities: list[str]) -> str:
+    """Return what the exporter says against loading one variant, or an empty string."""
+    folder = lay_out(artifact, {config: variant})
+    done = subprocess.run(
+        [*command(folder, {config: variant}, capabilities), "--config.check"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"},
+    )  # fmt: skip
+    shutil.rmtree(folder)
+    lines = done.stdout.strip().splitlines() or [f"ended with {done.returncode}"]
+    return lines[-1] if done.returncode else ""
+
+
 class Exporter:
     """The exporter with one variant of each of some configs."""
 
     def __init__(
         self, artifact: Path, variants: dict[str, str], capabilities: list[str], label: str
     ) -> None:
-        """Start it as the unit would: unprivileged, with these capabilities only."""
+        """Start it as the unit would."""
         self.variants, self.label = variants, label
-        self.folder = Path(tempfile.mkdtemp(prefix="linmonitor-"))
-        self.folder.chmod(0o755)
-        binary = shutil.copy(artifact / "bin" / "ebpf_exporter", self.folder)
-        for config, variant in variants.items():
-            source = artifact / "programs" / config
-            shutil.copy(source / f"{config}.yaml", self.folder)
-            shutil.copy(source / f"{variant}.bpf.o", self.folder / f"{config}.bpf.o")
+        self.folder = lay_out(artifact, variants)
         self.socket = self.folder / "socket"
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.socket))
         listener.listen()
-        wanted = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in capabilities)
-        sets = [f"--{kind}=-all,{wanted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-        command = [
-            # The systemd protocol: the socket is file 3 and the process is named.
-            *("sh", "-c", f'LISTEN_PID=$$ exec "$@" 3<&{listener.fileno()}', "exporter"),
-            *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
-            *(*sets, binary, f"--config.dir={self.folder}", "--config.strict"),
-            *(f"--config.names={','.join(variants)}", "--web.listen-address=fd://0"),
-        ]
+        # The systemd protocol: the socket is file 3 and the process is named.
+        shell = ["sh", "-c", f'LISTEN_PID=$$ exec "$@" 3<&{listener.fileno()}', "exporter"]
         self.log = self.folder / "log"
         self.process = subprocess.Popen(
-            command,
+            [*shell, *command(self.folder, variants, capabilities), "--web.listen-address=fd://0"],
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
             pass_fds=[listener.fileno()],

@@ -17,7 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import cases_block, cases_tcp, net
+from . import cases_block, cases_forecast, cases_tcp, net
 from .exporter import Exporter
 from .lab import Lab
 
@@ -80,7 +80,8 @@ def main() -> None:
         # Kernels before 5.11 count maps as locked memory, as the unit allows.
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))
         net.ip("link", "set", "lo", "up")
-    lab = Lab(exporters(options.artifact, options.live), options.live)
+    started = exporters(options.artifact, options.live)
+    lab = Lab(options.artifact, started, options.live)
     errors: list[str] = []
 
     def write(is_finished: bool) -> None:
@@ -94,8 +95,8 @@ def main() -> None:
 
     print("exporters started", flush=True)
     write(is_finished=False)
-    cases = [*(cases_block.LIVE if options.live else cases_block.VM)]
-    cases += cases_tcp.LIVE if options.live else cases_tcp.VM
+    parts = (cases_block, cases_tcp, cases_forecast)
+    cases = [case for part in parts for case in (part.LIVE if options.live else part.VM)]
     with net.topology():
         for case in cases:
             if options.only and options.only not in case.__name__:

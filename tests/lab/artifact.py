@@ -51,8 +51,7 @@ def main() -> int:
     if not sys.argv[1:]:
         print(tarball)
         return 0
-    # Below /var/tmp: virtual machines see this machine's files, but not its /tmp.
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="linmonitor-artifact-") as folder:
+    with tempfile.TemporaryDirectory(prefix="linmonitor-artifact-") as folder:
         Path(folder).chmod(0o755)
         with tarfile.open(tarball) as bundle:
             bundle.extractall(folder, filter="data")

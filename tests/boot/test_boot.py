@@ -1,0 +1,110 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host that reboots into another kernel runs what that kernel can, without a new deploy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boot.machine import boot, make_disk, remove_file, write_file
+from tests.kernel import kernels
+from tests.lab.artifact import cached
+from tests.lab.hosts import CHECKOUT, Lab
+
+PROGRAMS = {
+    "biolatency", "tcp-connect-time", "tcp-listen-overflows", "tcp-retransmit",
+    "tcp-retransmit-delay", "tcp-rtt", "tcp-syn-backlog", "tcp-window-clamps",
+}  # fmt: skip
+# fentry cannot attach to a function with seven parameters before 6.6.
+LEFT_OUT = {"6.1": {"tcp-listen-overflows"}}
+CAP_PERFMON, CAP_BPF = 1 << 38, 1 << 39
+DROP_IN = "/etc/systemd/system/ebpf_exporter.service.d/test.conf"
+
+
+def deploy(lab: Lab) -> None:
+    """Deploy the exporter alone, from the cached artifact."""
+    subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"), "-i", lab.inventory,
+            "-e", json.dumps({"ebpf_exporter_artifact": ""}), "site.yml",
+        ],
+        cwd=CHECKOUT, env=os.environ | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")},
+        check=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Converge a test host on this machine's kernel and copy its disk."""
+    cached()
+    lab = Lab("boot")
+    lab.up({"box": "bookworm"}, {"linmonitor_targets": ["box"]})
+    try:
+        deploy(lab)
+        image = tmp_path_factory.mktemp("boot") / "box.img"
+        make_disk(lab.container("box"), image)
+    finally:
+        lab.down()
+    yield image
+    image.unlink()
+
+
+@pytest.fixture
+def start(disk: Path) -> Callable[..., dict]:
+    """Boot the disk; what one test put into it is gone at the next."""
+    remove_file(disk, DROP_IN)
+
+    def boot_it(series: str, arguments: str = "", settings: str = "") -> dict:
+        if settings:
+            write_file(disk, DROP_IN, f"[Service]\n{settings}\n")
+        report = boot(kernels.fetch(series), disk, arguments)
+        print(json.dumps(report, indent=1))
+        return report
+
+    return boot_it
+
+
+def assert_running(report: dict, programs: set[str]) -> None:
+    """Insist on a service that runs these programs since its first start."""
+    assert set(report["enabled"]) == programs
+    assert report["unit"]["ActiveState"] == "active"
+    assert report["unit"]["NRestarts"] == "0"
+    assert report["capabilities"] == CAP_BPF | CAP_PERFMON
+
+
+@pytest.mark.parametrize("series", ["6.12", "5.10", "6.1", "7.2"])
+def test_after_a_boot_into_another_kernel_what_it_can_run_runs(
+    start: Callable[..., dict], series: str
+) -> None:
+    report = start(series)
+    left_out = LEFT_OUT.get(series, set())
+    assert_running(report, PROGRAMS - left_out)
+    assert all(report["choice"][name]["refused"] for name in left_out)
+    assert 0 < report["up_at"] < 240, "emulation is slow; a crash loop is slower"
+
+
+def test_a_kernel_that_can_run_nothing_skips_the_service_with_its_reasons(
+    start: Callable[..., dict],
+) -> None:
+    report = start("6.12", "lockdown=confidentiality")
+    assert report["unit"]["ActiveState"] == "inactive"
+    assert report["unit"]["NRestarts"] == "0"
+    for name in PROGRAMS:
+        assert f"{name}: left out on kernel {report['kernel']} (" in report["journal"]
+
+
+def test_a_lack_of_memory_is_forgotten_at_the_next_boot(start: Callable[..., dict]) -> None:
+    short = start("6.12", settings="MemoryMax=40M\nMemorySwapMax=0")
+    assert set(short["enabled"]) < PROGRAMS
+    assert "cannot allocate memory" in short["journal"]
+
+
+def test_and_there_everything_runs_again(start: Callable[..., dict]) -> None:
+    assert_running(start("6.12"), PROGRAMS)
