@@ -65,7 +65,8 @@ static __always_inline u8 result_of(struct sock *sk, int state)
 
 // Two programs on one event. From 6.1 on the kernel skips a program that is
 // still running on that CPU: what interrupts the start of one connection is
-// often the end of another, and must not be lost.
+// often the end of another, and must not be lost. An end that was skipped all
+// the same leaves its start behind; whoever finds it counts it as dropped.
 TRACEPOINT(inet_sock_set_state)
 int begin(u64 *ctx)
 {
@@ -74,8 +75,11 @@ int begin(u64 *ctx)
 	if (ctx[2] != TCP_SYN_SENT || !is_tcp((struct sock *)ctx[0]))
 		return 0;
 	now = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&opening, &socket, &now, BPF_ANY))
+	// Full, or the end of the socket's last connection was skipped.
+	if (bpf_map_update_elem(&opening, &socket, &now, BPF_NOEXIST)) {
 		count_dropped();
+		bpf_map_update_elem(&opening, &socket, &now, BPF_ANY);
+	}
 	return 0;
 }
 
@@ -89,11 +93,17 @@ int end(u64 *ctx)
 	struct peer peer;
 
 	// SYN_RECV: both ends opened at once, the answer is still to come.
-	if ((from != TCP_SYN_SENT && from != TCP_SYN_RECV) || to == TCP_SYN_RECV)
+	if ((from != TCP_SYN_SENT && from != TCP_SYN_RECV && from != TCP_ESTABLISHED) ||
+	    to == TCP_SYN_RECV)
 		return 0;
 	begun = bpf_map_lookup_elem(&opening, &socket);
 	if (!begun)
 		return 0;
+	if (from == TCP_ESTABLISHED) { // its success was skipped
+		bpf_map_delete_elem(&opening, &socket);
+		count_dropped();
+		return 0;
+	}
 	now = elapsed(*begun, bpf_ktime_get_ns());
 	bpf_map_delete_elem(&opening, &socket);
 	peer = peer_of(&sk->__sk_common);

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Written into a test host's disk: say how the exporter came up at this boot."""
 
+import http.client
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 WATCHED = 20  # seconds in which a crash loop would show
 UNIT = "ebpf_exporter.service"
+HOST = "192.0.2.1"
 PROPERTIES = ("ActiveState", "Result", "NRestarts", "ConditionResult", "MainPID")
 
 
@@ -33,6 +35,20 @@ def enabled():
         return []
     head = "ebpf_exporter_enabled_configs{"
     return sorted(line.split('"')[1] for line in text.splitlines() if line.startswith(head))
+
+
+def answers(source):
+    """Say whether the exporter answers who asks from this address."""
+    for address in (HOST, source):
+        subprocess.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
+    connection = http.client.HTTPConnection(HOST, 9435, timeout=10, source_address=(source, 0))
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def capabilities(process):
@@ -65,6 +81,7 @@ report = {
     "enabled": enabled(),
     "capabilities": capabilities(shown["MainPID"]),
     "choice": choice(),
+    "answers": {source: answers(source) for source in ("192.0.2.2", "192.0.2.3")},
     "journal": ask("journalctl", f"--unit={UNIT}", "--boot", "--output=cat", "--no-pager"),
 }
 with Path("/root/report.json").open("w") as file:

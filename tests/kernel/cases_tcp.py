@@ -531,20 +531,22 @@ def ten_thousand(lab: Lab) -> None:
     for result, number in (("ok", OPENED), ("refused", REFUSED), ("aborted", ABORTED)):
         for family in ("ipv4", "ipv6"):
             labels = {"family": family, "scope": "public", "result": result}
+            # The kernel skips a program that is running on that CPU already. Emulation stretches
+            # these moments; on a machine of its own none is seen.
             lab.check("tcp-connect-time", CONNECT, f"{case}: {result}, {family}", number,
-                      lambda d, ls=labels: d.count(CONNECT, **ls), skippable="end")  # fmt: skip
+                      lambda d, ls=labels: d.count(CONNECT, **ls),
+                      allowed=0 if lab.live else number / 500)  # fmt: skip
     for family in ("ipv4", "ipv6"):
         lab.check("tcp-syn-backlog", BACKLOG, f"{case}: handshakes, {family}", OPENED,
-                  lambda d, f=family: d.count(BACKLOG, family=f),
-                  skippable="handshake")  # fmt: skip
-    skipped = sum(runs.get("end", 0) for runs in lab.skipped)
-    lab.check("tcp-connect-time", CONNECT, f"{case}: less than 1 in 1,000 skipped", 1,
-              lambda _: skipped < 10)  # fmt: skip
-    lab.check("tcp-connect-time", "tcp_connect_time_dropped_total", case, 0,
-              lambda d: d.total("tcp_connect_time_dropped_total"))  # fmt: skip
+                  lambda d, f=family: d.count(BACKLOG, family=f))  # fmt: skip
+    dropped = "tcp_connect_time_dropped_total"
+    lab.check("tcp-connect-time", CONNECT, f"{case}: counted or dropped",
+              2 * (OPENED + REFUSED + ABORTED),
+              lambda d: d.count(CONNECT, scope="public") + d.total(dropped),
+              allowed=left)  # fmt: skip
     if not lab.live:  # the kernel's other sockets are opening too
-        lab.check("tcp-connect-time", "start maps", f"{case}: entries left", 0,
-                  lambda _: max(0, left - skipped))  # fmt: skip
+        lab.check("tcp-connect-time", "start maps", f"{case}: entries left", 0, lambda _: left,
+                  allowed=2)  # fmt: skip
 
 
 def full_map(lab: Lab) -> None:

@@ -8,6 +8,7 @@ programs under test.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import os
 import re
@@ -87,11 +88,22 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def lay_out(artifact: Path, variants: dict[str, str]) -> Path:
-    """Copy the binary and one variant of each of some configs to a folder that all can read."""
+def open_folder() -> Path:
+    """Make a temporary folder that everybody can read, as the service's user must."""
     folder = Path(tempfile.mkdtemp(prefix="linmonitor-"))
     folder.chmod(0o755)
-    shutil.copy(artifact / "bin" / "ebpf_exporter", folder)
+    return folder
+
+
+@functools.cache
+def binary(artifact: Path) -> str:
+    """Copy the exporter's binary to where everybody can run it, once: emulated disks are slow."""
+    return shutil.copy(artifact / "bin" / "ebpf_exporter", open_folder())
+
+
+def lay_out(artifact: Path, variants: dict[str, str]) -> Path:
+    """Copy one variant of each of some configs to a folder of their own."""
+    folder = open_folder()
     for config, variant in variants.items():
         source = artifact / "programs" / config
         shutil.copy(source / f"{config}.yaml", folder)
@@ -99,22 +111,24 @@ def lay_out(artifact: Path, variants: dict[str, str]) -> Path:
     return folder
 
 
-def command(folder: Path, variants: dict[str, str], capabilities: list[str]) -> list[str]:
+def command(
+    artifact: Path, folder: Path, variants: dict[str, str], capabilities: list[str]
+) -> list[str]:
     """Return the exporter's command line: unprivileged, with these capabilities only."""
     wanted = ",".join(f"+{name.lower().removeprefix('cap_')}" for name in capabilities)
     sets = [f"--{kind}=-all,{wanted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     return [
         *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", *sets),
-        *(str(folder / "ebpf_exporter"), f"--config.dir={folder}", "--config.strict"),
+        *(binary(artifact), f"--config.dir={folder}", "--config.strict"),
         f"--config.names={','.join(variants)}",
     ]
 
 
-def refusal(artifact: Path, config: str, variant: str, capabilities: list[str]) -> str:
-    """Return what the exporter says against loading one variant, or an empty string."""
-    folder = lay_out(artifact, {config: variant})
+def refusal(artifact: Path, variants: dict[str, str], capabilities: list[str]) -> str:
+    """Return what the exporter says against loading these variants, or an empty string."""
+    folder = lay_out(artifact, variants)
     done = subprocess.run(
-        [*command(folder, {config: variant}, capabilities), "--config.check"],
+        [*command(artifact, folder, variants, capabilities), "--config.check"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"},
     )  # fmt: skip
@@ -140,7 +154,11 @@ class Exporter:
         shell = ["sh", "-c", f'LISTEN_PID=$$ exec "$@" 3<&{listener.fileno()}', "exporter"]
         self.log = self.folder / "log"
         self.process = subprocess.Popen(
-            [*shell, *command(self.folder, variants, capabilities), "--web.listen-address=fd://0"],
+            [
+                *shell,
+                *command(artifact, self.folder, variants, capabilities),
+                "--web.listen-address=fd://0",
+            ],
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
             pass_fds=[listener.fileno()],

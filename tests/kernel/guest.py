@@ -23,7 +23,7 @@ from .lab import Lab
 
 # fentry cannot attach to tcp_v4_syn_recv_sock, which has 7 arguments there.
 NOT_HERE = {("6.1", "tcp-listen-overflows", "fentry")}
-ATTEMPTS = 3
+ATTEMPTS = 4
 
 
 def exporters(artifact: Path, live: bool) -> list[Exporter]:

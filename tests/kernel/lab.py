@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import maps
 from .exporter import Exporter, Metrics
 
 
@@ -25,12 +24,11 @@ class Row:
     measured: float
     allowed: float
     is_timing: bool
-    skipped: int = 0  # runs that the kernel itself says it skipped
 
     @property
     def passed(self) -> bool:
         """Say whether the measured value is close enough."""
-        return -self.allowed - self.skipped <= self.measured - self.truth <= self.allowed
+        return abs(self.measured - self.truth) <= self.allowed
 
     def as_dict(self) -> dict:
         """Return the row for JSON."""
@@ -45,19 +43,13 @@ class Lab:
         self.artifact, self.exporters, self.live = artifact, exporters, live
         self.rows: list[Row] = []
         self.deltas: list[tuple[Exporter, Metrics]] = []
-        self.skipped: list[dict[str, int]] = []
 
     @contextmanager
     def measured(self, settle: float = 0.3) -> Iterator[None]:
         """Run a workload between two scrapes."""
         before = [exporter.metrics() for exporter in self.exporters]
-        skipped = [maps.skipped_runs(exporter.process.pid) for exporter in self.exporters]
         yield
         time.sleep(settle)
-        self.skipped = [
-            {name: runs - old[name] for name, runs in maps.skipped_runs(e.process.pid).items()}
-            for e, old in zip(self.exporters, skipped, strict=True)
-        ]
         self.deltas = [
             (exporter, exporter.metrics() - old)
             for exporter, old in zip(self.exporters, before, strict=True)
@@ -73,13 +65,9 @@ class Lab:
         *,
         allowed: float = 0,
         relative: float = 0,
-        skippable: str = "",
     ) -> None:
-        """Compare a truth with what each exporter that runs the config measured.
-
-        Less is right too where the kernel counted as many skipped runs of the program `skippable`.
-        """
-        for (exporter, delta), skipped in zip(self.deltas, self.skipped, strict=True):
+        """Compare a truth with what each exporter that runs the config measured."""
+        for exporter, delta in self.deltas:
             if config in exporter.variants:
                 self.rows.append(
                     Row(
@@ -91,6 +79,5 @@ class Lab:
                         # Seven digits: sums pass through floating point.
                         allowed=max(allowed, truth * max(relative, 1e-7)),
                         is_timing=relative > 0,
-                        skipped=skipped.get(skippable, 0),
                     )
                 )

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
-"""Look into BPF objects with the bpf() system call: leaks, full maps, skipped runs."""
+"""Look into BPF maps with the bpf() system call: leaks and full maps."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
-import re
 import struct
-from pathlib import Path
 
 SYSCALL_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 UPDATE, NEXT_KEY, LOOKUP = 2, 4, 1
-NEXT_MAP_ID, PROGRAM_FD_BY_ID, MAP_FD_BY_ID, INFO_BY_FD = 12, 13, 14, 15
-PROGRAM_NAME, RECURSION_MISSES, PROGRAM_INFO = 64, 208, 232  # offsets in bpf_prog_info, its size
+NEXT_MAP_ID, MAP_FD_BY_ID, INFO_BY_FD = 12, 14, 15
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -89,26 +86,3 @@ def named(name: str) -> list[Map]:
                 os.close(candidate.fd)
     except FileNotFoundError:
         return found
-
-
-def skipped_runs(process: int) -> dict[str, int]:
-    """Return how often the kernel skipped each program of a process, by name.
-
-    It does so where the program is running on that CPU already (kernels from 6.1 on).
-    """
-    skipped: dict[str, int] = {}
-    for entry in Path(f"/proc/{process}/fdinfo").iterdir():
-        text = entry.read_text(encoding="ascii")
-        number = re.search(r"^prog_id:\s*(\d+)$", text, re.MULTILINE)
-        # The link of a program names it too.
-        if number and "link_id:" not in text:
-            descriptor, _ = bpf(PROGRAM_FD_BY_ID, struct.pack("<I", int(number[1])))
-            info = ctypes.create_string_buffer(PROGRAM_INFO)
-            bpf(
-                INFO_BY_FD,
-                struct.pack("<IIQ", descriptor, PROGRAM_INFO, ctypes.addressof(info)),
-            )
-            os.close(descriptor)
-            name = info.raw[PROGRAM_NAME : PROGRAM_NAME + 16].rstrip(b"\0").decode()
-            skipped[name] = struct.unpack_from("<Q", info.raw, RECURSION_MISSES)[0]
-    return skipped
