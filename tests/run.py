@@ -36,6 +36,7 @@ PARTS: dict[str, list[list[str]]] = {
         ["molecule", "test", "--scenario-name", name]
         for name in ("check-first", "import-role", "fleet", "grafana")
     ],
+    "builds": [["pytest", "--quiet", "-s", "tests/builds"]],
     "faults": [["pytest", "--quiet", "tests/faults"]],
     "fuzz": [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]],
 }
