@@ -36,6 +36,8 @@ PARTS: dict[str, list[list[str]]] = {
         for name in ("check-first", "import-role", "fleet", "grafana")
     ],
     "boot": [["pytest", "--quiet", "tests/boot"]],
+    "builds": [["pytest", "--quiet", "-s", "tests/builds"]],
+    "compilers": [["pytest", "--quiet", "tests/compilers"]],
     "faults": [["pytest", "--quiet", "tests/faults"]],
     "fuzz": [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]],
 }

@@ -32,6 +32,11 @@ def tree_sha256(root: str) -> str:
     return _sources.tree_sha256(root, ["."])
 
 
+def programs_sha256(root: str) -> str:
+    """Return one hash over a folder of BPF programs; pages (*.md) decide no byte of an artifact."""
+    return _sources.tree_sha256(root, ["."], leave_out=".md")
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -40,5 +45,6 @@ class FilterModule:
         return {
             "artifact_key": artifact_key,
             "file_sha256": _sources.file_sha256,
+            "programs_sha256": programs_sha256,
             "tree_sha256": tree_sha256,
         }

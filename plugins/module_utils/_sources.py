@@ -28,9 +28,12 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def _files(root, paths):
-    # type: (str, list) -> list
-    """Return the regular files below `paths`, relative to `root`, in byte order."""
+def _files(root, paths, leave_out=None):
+    # type: (str, list, str | None) -> list
+    """Return the regular files below `paths`, relative to `root`, in byte order.
+
+    Files whose names end with `leave_out` are not among them.
+    """
     found = []
     for path in paths:
         top = os.path.normpath(os.path.join(root, path))
@@ -42,18 +45,20 @@ def _files(root, paths):
                 full = os.path.join(folder, name)
                 if name != MARKER and os.path.isfile(full) and not os.path.islink(full):
                     found.append(os.path.relpath(full, root))
-    return sorted(found, key=os.fsencode)
+    kept = [name for name in found if leave_out is None or not name.endswith(leave_out)]
+    return sorted(kept, key=os.fsencode)
 
 
-def tree_sha256(root, paths):
-    # type: (str, list) -> str
-    """Return one hash over all files below `paths`.
+def tree_sha256(root, paths, leave_out=None):
+    # type: (str, list, str | None) -> str
+    """Return one hash over all files below `paths` but those whose names end with `leave_out`.
 
     The same as, in `root`:
     find PATHS -type f | LC_ALL=C sort | xargs sha256sum | sha256sum
     """
     lines = "".join(
-        "%s  %s\n" % (file_sha256(os.path.join(root, name)), name) for name in _files(root, paths)
+        "%s  %s\n" % (file_sha256(os.path.join(root, name)), name)
+        for name in _files(root, paths, leave_out)
     )
     return hashlib.sha256(lines.encode()).hexdigest()
 
