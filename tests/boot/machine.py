@@ -65,7 +65,11 @@ def initramfs(kernel: Kernel, target: Path) -> None:
         base = str(kernel.modules.parents[2])
         found: list[str] = []
         for module in DISK_MODULES:
-            answer = run("modprobe", "-d", base, "-S", kernel.release, "--show-depends", module)
+            # A module that is not found is built in: newer kernels' packages keep that list elsewhere.
+            answer = subprocess.run(
+                ["modprobe", "-d", base, "-S", kernel.release, "--show-depends", module],
+                capture_output=True, text=True, check=False,
+            ).stdout  # fmt: skip
             paths = [line.split()[1] for line in answer.splitlines() if line.startswith("insmod")]
             found += [path for path in paths if path not in found]
         for number, path in enumerate(found):
