@@ -65,7 +65,7 @@ def initramfs(kernel: Kernel, target: Path) -> None:
         base = str(kernel.modules.parents[2])
         found: list[str] = []
         for module in DISK_MODULES:
-            # A module that is not found is built in: newer kernels' packages keep that list elsewhere.
+            # What is not found is built in: newer kernels keep that list in another package.
             answer = subprocess.run(
                 ["modprobe", "-d", base, "-S", kernel.release, "--show-depends", module],
                 capture_output=True, text=True, check=False,
