@@ -175,8 +175,6 @@ def forecast(variant: Dict[str, Any], kernel: Kernel, ceiling: Set[str]) -> Fore
         if claim.holds is False
     ]
     reasons += [f"this kernel has {claim.text}" for claim in unwanted if claim.holds]
-    if kernel.lockdown == "confidentiality":
-        reasons.append("lockdown=confidentiality keeps BPF programs from reading kernel memory")
     capabilities, refusals = _capabilities(variant, kernel, ceiling)
     unknown = [claim.text for claim in [*needed, *unwanted] if claim.holds is None]
     return Forecast(_unique(reasons + refusals), _unique(unknown), capabilities)
@@ -251,6 +249,10 @@ def _claims(needs: Dict[str, Any], kernel: Kernel) -> Iterator[Claim]:
 
 def _hook_claims(kind: str, target: str, kernel: Kernel) -> Iterator[Claim]:
     """Claim what one hook needs; nothing is known about kinds that are not listed above."""
+    if kernel.lockdown == "confidentiality":
+        # Programs with typed access may do without, and then they load.
+        holds = None if kind in OWN_BTF_HOOKS else False
+        yield Claim("helpers that read kernel memory", holds, "lockdown=confidentiality")
     if kind in OWN_BTF_HOOKS and not kernel.own_btf:
         yield Claim("BTF of its own", False, f"{BTF_FILE} does not exist")
     if kind in TRACEPOINT_HOOKS:

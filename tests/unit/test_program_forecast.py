@@ -39,7 +39,7 @@ def chosen(kernel, config, ceiling=CEILING) -> str | None:
         ("ubuntu2204", ("tp_btf", "fentry", "kprobe"), ("tp_btf", "fentry", "kprobe")),
         ("ubuntu2404", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
         ("no_btf", (None, None, None), (None, None, None)),
-        ("locked", (None, None, None), (None, None, None)),
+        ("locked", ("tp_btf", "fentry", None), ("tp_btf", "fentry", None)),
         ("container", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
         ("arm64", ("tp_btf", None, None), ("tp_btf", "kprobe", "kprobe")),
     ],
@@ -66,6 +66,12 @@ def test_each_host_gets_the_variants_it_can_run(name, expected, with_admin, tmp_
 def test_reason_names_what_is_in_the_way(name, config, variant, words, tmp_path):
     reasons = forecast(kernel_of(HOSTS[name], tmp_path), config)[variant].reasons
     assert any(words in reason for reason in reasons), reasons
+
+
+def test_under_lockdown_nobody_knows_whether_typed_access_is_enough(tmp_path):
+    expected = forecast(kernel_of(HOSTS["locked"], tmp_path), "biolatency")["tp_btf"]
+    assert expected.reasons == []
+    assert expected.unknown == ["helpers that read kernel memory"]
 
 
 DEBIAN12 = HOSTS["debian12"]
