@@ -36,6 +36,10 @@ PARTS: dict[str, list[list[str]]] = {
         ["molecule", "test", "--scenario-name", name]
         for name in ("check-first", "import-role", "fleet", "grafana", "live")
     ],
+    # Alerts for faults that containers cannot have, in an emulated machine.
+    "alerts": [
+        ["python", "-m", "tests.lab.artifact", "python", "-m", "tests.dashboards.vm_alerts"]
+    ],
     "faults": [["pytest", "--quiet", "tests/faults"]],
     "fuzz": [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]],
 }
