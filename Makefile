@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full lint unit molecule matrix bench-bpf \
+  test test-quick test-full test-grafana lint unit molecule matrix bench-bpf \
   dashboards snapshot bench-dashboards docs lock preflight
 
 help: ## List the verbs
@@ -53,6 +53,9 @@ test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
 
 test-full: $(VENV)/.ready ## Everything there is
 	$(BIN)/python -m tests.run --all
+
+test-grafana: $(VENV)/.ready ## Check the real Grafana at GRAFANA_URL (ARGS="--pictures DIR" draws it)
+	$(BIN)/python -m tests.grafana.check $(ARGS)
 
 lint: $(VENV)/.ready ## Style of playbooks, YAML and Python
 	$(BIN)/python -m tests.run lint

@@ -33,7 +33,11 @@ PARTS: dict[str, list[list[str]]] = {
     "sanity": [["tests/sanity/run"]],
     "scenarios": [
         ["molecule", "test", "--scenario-name", name]
-        for name in ("check-first", "import-role", "fleet", "grafana")
+        for name in ("check-first", "import-role", "fleet", "grafana", "live")
+    ],
+    # Alerts for faults that containers cannot have, in an emulated machine.
+    "alerts": [
+        ["python", "-m", "tests.lab.artifact", "python", "-m", "tests.dashboards.vm_alerts"]
     ],
     "boot": [["pytest", "--quiet", "tests/boot"]],
     "builds": [["pytest", "--quiet", "-s", "tests/builds"]],

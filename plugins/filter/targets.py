@@ -1,23 +1,27 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Prometheus is to scrape, said by the inventory and by what hosts chose to run."""
+"""Who asks whom: what Prometheus scrapes and where Grafana finds it, said by the inventory."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ansible.errors import AnsibleFilterError
+
 DOCUMENTATION = r"""
 name: targets
-short_description: Make Prometheus' target list from the inventory
+short_description: Make Prometheus' target list and its address for Grafana from the inventory
 version_added: 1.0.0
 description:
-  - Used by C(playbooks/site.yml).
+  - Used by C(playbooks/site.yml) and C(playbooks/grafana.yml).
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 PORT = 9435
+PROMETHEUS = "127.0.0.1:9090"
 
 
 def _address(host: str, variables: Mapping, scraper: str) -> str:
@@ -54,9 +58,27 @@ def scrape_targets(hosts: list[str], hostvars: Mapping, scraper: str, choices: s
     ]
 
 
+def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
+    """Return where the host `here` reaches a Prometheus of `hosts`: its own, else the first."""
+    host = here if here in hosts or not hosts else hosts[0]
+    variables = hostvars[host]
+    listener = str(variables.get("prometheus_listen_address", PROMETHEUS))
+    address, _, port = listener.rpartition(":")
+    if address in ("", "0.0.0.0", "[::]"):
+        address = "127.0.0.1" if host == here else variables.get("ansible_host", host)
+        address = f"[{address}]" if ":" in address else address
+    if host != here and re.match(r"127\.|localhost$|\[::1\]$", address):
+        raise AnsibleFilterError(
+            f"Prometheus of {host} listens on {listener}, where Grafana of {here} cannot reach it. "
+            f"Set prometheus_listen_address of {host} to an address of a network you trust, or "
+            f"name a proxy before it in grafana_prometheus_url of {here}."
+        )
+    return f"http://{address}:{port}"
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"scrape_targets": scrape_targets}
+        return {"prometheus_url": prometheus_url, "scrape_targets": scrape_targets}

@@ -24,6 +24,7 @@ class Answer:
 
     panel: str
     ref: str
+    expr: str
     series: list[Series]
     error: str = ""
 
@@ -54,7 +55,7 @@ def answers(server: Prometheus, window: Window, values: dict[str, str]) -> list[
                 series, error = server.range(target["expr"], window), ""
             except HTTPError as refusal:
                 series, error = [], refusal.read().decode()
-            found.append(Answer(title, target["refId"], series, error))
+            found.append(Answer(title, target["refId"], target["expr"], series, error))
     return found
 
 

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from tests.grafana import check
@@ -15,6 +19,9 @@ MODEL = {
     "templating": {"list": [{"name": "job", "allValue": ".+", "current": {"value": ["$__all"]}}]},
     "panels": [{"title": "row", "panels": [PANEL]}],
 }
+
+
+NONE = "$^"
 
 
 class Grafana:
@@ -39,7 +46,7 @@ def grafana():
 
 
 def test_healthy_one_has_no_fault(grafana):
-    assert check.faults_of_dashboards(grafana, [MODEL]) == []
+    assert check.faults_of_dashboards(grafana, [MODEL], NONE) == []
     (query,) = grafana.asked
     assert query["expr"] == 'up{job=~".+"}'
     assert query["datasource"]["uid"] == "p"
@@ -57,8 +64,51 @@ def test_healthy_one_has_no_fault(grafana):
 )
 def test_what_is_missing_is_named(grafana, path, answer, fault):
     grafana.answers[path] = answer
-    (found,) = check.faults_of_dashboards(grafana, [MODEL])
+    (found,) = check.faults_of_dashboards(grafana, [MODEL], NONE)
     assert fault in found
+
+
+def test_only_panels_that_are_named_may_be_empty(grafana):
+    grafana.answers["/api/ds/query"] = {"results": {"A": {"frames": []}}}
+    assert check.faults_of_dashboards(grafana, [MODEL], "^A: Latency$") == []
+    assert check.faults_of_dashboards(grafana, [MODEL], "^B: Latency$")
+    grafana.answers["/api/ds/query"] = {"results": {"A": {"error": "parse error"}}}
+    assert check.faults_of_dashboards(grafana, [MODEL], "^A: Latency$")
+
+
+CHROMIUM = """#!{python}
+import pathlib, sys, urllib.request
+(picture,) = [a.partition("=")[2] for a in sys.argv if a.startswith("--screenshot=")]
+try:
+    content = urllib.request.urlopen(sys.argv[-1]).read()
+except urllib.error.HTTPError as error:
+    content = error.read()
+pathlib.Path(picture).write_bytes(content)
+"""
+
+
+def test_pictures_are_drawn_by_who_is_logged_in(tmp_path, monkeypatch):
+    """The browser is a stand-in here: what is proved is what it is given."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.headers["Authorization"] == "Basic bG9naW4=" and "/d/a?" in self.path
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(b"the page")
+
+    browser = tmp_path / "bin/chromium"
+    browser.parent.mkdir()
+    browser.write_text(CHROMIUM.format(python=sys.executable))
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", str(browser.parent), prepend=":")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as grafana:
+        threading.Thread(target=grafana.serve_forever, daemon=True).start()
+        server = check.Server(f"http://127.0.0.1:{grafana.server_port}", "bG9naW4=")
+        wanted = [{"uid": "a", "title": "A"}, {"uid": "b", "title": "B"}]
+        assert check.draw(server, wanted, tmp_path / "pictures") == ["B: its page answered 404"]
+        grafana.shutdown()
+    assert (tmp_path / "pictures/a.png").read_bytes() == b"the page"
 
 
 @pytest.mark.parametrize(

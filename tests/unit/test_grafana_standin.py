@@ -7,13 +7,15 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.grafana import repository
-from tests.grafana.standin import server
+from tests.grafana.standin import prometheus, server
 
 ASSUMPTIONS = yaml.safe_load((repository.SOURCES / "assumptions.yml").read_text())
 
@@ -188,11 +190,53 @@ def test_v2_dashboard_is_left_out(host):
     assert host.start().dashboards.loaded.keys() == {"a"}
 
 
+QUERY = {"queries": [{"refId": "A", "datasource": {"uid": "linmonitor"}, "expr": "up"}]}
+RECEIVER = {"uid": "hook", "type": "webhook", "settings": {"url": "https://example.com"}}
+
+
+def test_contact_points_are_listed(host):
+    host.provision("alerting", contactPoints=[{"name": "people", "receivers": [RECEIVER]}])
+    (found,) = host.start().answer("GET", "/api/v1/provisioning/contact-points", {})
+    assert (found["name"], found["type"], found["provenance"]) == ("people", "webhook", "file")
+
+
+@pytest.mark.parametrize("missing", ["uid", "type", "settings"])
+def test_incomplete_contact_point_stops_the_start(host, missing):
+    receiver = {key: value for key, value in RECEIVER.items() if key != missing}
+    host.provision("alerting", contactPoints=[{"name": "people", "receivers": [receiver]}])
+    with pytest.raises(ValueError, match="people"):
+        host.start()
+
+
+def test_query_proves_itself_to_prometheus(host):
+    key, certificate = str(host.root / "key"), host.root / "certificate"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=test -days 2"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", str(certificate)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    guarded = prometheus.server(0, str(certificate), key, "reader:secret")
+    threading.Thread(target=guarded.serve_forever, daemon=True).start()
+    model = source(
+        url=f"https://127.0.0.1:{guarded.server_port}",
+        basicAuth=True,
+        basicAuthUser="reader",
+        jsonData={"tlsAuthWithCACert": True},
+        secureJsonData={"basicAuthPassword": "secret", "tlsCACert": certificate.read_text()},
+    )
+    host.provision("datasources", datasources=[model])
+    (frame,) = host.start().answer("POST", "/api/ds/query", QUERY)["results"]["A"]["frames"]
+    assert frame["data"]["values"][1] == [1.0]
+    for spoilt in ({"jsonData": {}}, {"basicAuth": False}):
+        host.provision("datasources", datasources=[model | spoilt])
+        with pytest.raises(server.Failure):
+            host.start().answer("POST", "/api/ds/query", QUERY)
+    guarded.shutdown()
+    guarded.server_close()
+
+
 def test_query_without_prometheus_is_500(host):
     host.provision("datasources", datasources=[source()])
-    query = {"refId": "A", "datasource": {"uid": "linmonitor"}, "expr": "up"}
     with pytest.raises(server.Failure) as failure:
-        host.start().answer("POST", "/api/ds/query", {"queries": [query]})
+        host.start().answer("POST", "/api/ds/query", QUERY)
     assert failure.value.status == 500
 
 

@@ -10,10 +10,12 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 SCRATCH = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 OWN = "/etc/grafana/linmonitor"
-GIVEN = "vault;d#\"$x`%(a)s'"
+SECRETS = yaml.safe_load((Path(__file__).parents[1] / "secrets.yml").read_text())
+GIVEN = SECRETS["admin_password"]
 ASK = """
 import sys, urllib.request as u
 request = u.Request("http://127.0.0.1:3000" + sys.argv[1], headers={"Authorization": sys.argv[2]})
@@ -97,10 +99,18 @@ def test_given_password_is_not_written_on_the_controller():
     assert made_up("admin_password") != GIVEN
 
 
+def test_contact_points_are_those_given(host):
+    (point,) = ask(host, "/api/v1/provisioning/contact-points")
+    assert (point["name"], point["uid"], point["type"]) == ("people", "hook", "webhook")
+    file = host.file("/etc/grafana/provisioning/alerting/linmonitor.yml")
+    assert (file.user, file.group, file.mode) == ("root", "grafana", 0o640)
+    assert SECRETS["webhook_token"] in file.content_string
+
+
 def test_no_secret_was_ever_shown():
     log = (SCRATCH / "ansible.log").read_text()
     assert "Switch edition and channel" in log
-    for secret in (GIVEN, made_up("admin_password"), made_up("secret_key")):
+    for secret in (*SECRETS.values(), made_up("admin_password"), made_up("secret_key")):
         assert secret not in log
         assert base64.b64encode(secret.encode()).decode().rstrip("=")[:-1] not in log
 

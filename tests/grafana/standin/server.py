@@ -25,6 +25,7 @@ import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -146,6 +147,19 @@ def provision_datasources(store: Store) -> None:
             store.put_datasource(model)
 
 
+def contact_points() -> list[dict]:
+    """Return the receivers of the files as the API shows them; an incomplete one ends the start."""
+    found = []
+    for point in [p for file in provisioning("alerting") for p in file.get("contactPoints") or []]:
+        for receiver in point.get("receivers") or []:
+            shown = {"name": point.get("name"), "uid": receiver.get("uid")}
+            shown["type"] = receiver.get("type")
+            if not all(shown.values()) or not receiver.get("settings"):
+                raise ValueError(f"{point.get('name')}: no name, uid, type or settings are set")
+            found.append(shown | {"provenance": "file"})
+    return found
+
+
 class Dashboards:
     """The dashboards of the file providers, looked at again and again."""
 
@@ -215,7 +229,7 @@ class Grafana:
         self.version = (HOME / "VERSION").read_text().strip()
         self.store = Store(settings.get("security", "admin_password", "admin"))
         provision_datasources(self.store)
-        provisioning("alerting")
+        self.contact_points = contact_points()
         self.dashboards = Dashboards()
         self._wrong: list[float] = []
 
@@ -248,8 +262,11 @@ class Grafana:
             secret = datasource["secureJsonData"]["basicAuthPassword"]
             login = f"{datasource['basicAuthUser']}:{secret}".encode()
             request.add_header("Authorization", "Basic " + base64.b64encode(login).decode())
+        trusted = None
+        if datasource.get("jsonData", {}).get("tlsAuthWithCACert"):
+            trusted = ssl.create_default_context(cadata=datasource["secureJsonData"]["tlsCACert"])
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
                 samples = json.load(answer)["data"]["result"]
         except (urllib.error.URLError, OSError, ValueError) as error:
             raise Failure(500, f"An error occurred within the plugin: {error}") from error
@@ -261,26 +278,33 @@ class Grafana:
             for s in samples
         ]
 
+    def _search(self) -> list[dict]:
+        return [
+            {"uid": uid, "title": seen["dashboard"]["title"], "type": "dash-db"}
+            | {"folderTitle": seen["folder"]}
+            for uid, seen in self.dashboards.loaded.items()
+        ]
+
+    def _datasources(self) -> list[dict]:
+        return [
+            {k: v for k, v in m.items() if k != "secureJsonData"} for m in self.store.datasources()
+        ]
+
+    LISTS: ClassVar = {
+        "/api/search": _search,
+        "/api/datasources": _datasources,
+        "/api/org": lambda _: {"id": 1, "name": "Main Org."},
+        "/api/v1/provisioning/contact-points": lambda self: self.contact_points,
+    }
+
     def answer(self, method: str, path: str, body: dict) -> object:
         """Answer one request of somebody who is logged in."""
-        found = self.dashboards.loaded
-        if (method, path) == ("GET", "/api/search"):
-            return [
-                {"uid": uid, "title": seen["dashboard"]["title"], "type": "dash-db"}
-                | {"folderTitle": seen["folder"]}
-                for uid, seen in found.items()
-            ]
         if method == "GET" and path.startswith("/api/dashboards/uid/"):
-            uid = path.rpartition("/")[2]
-            if uid in found:
-                return {"dashboard": found[uid]["dashboard"], "meta": {"provisioned": True}}
-        if (method, path) == ("GET", "/api/datasources"):
-            return [
-                {k: v for k, v in m.items() if k != "secureJsonData"}
-                for m in self.store.datasources()
-            ]
-        if (method, path) == ("GET", "/api/org"):
-            return {"id": 1, "name": "Main Org."}
+            seen = self.dashboards.loaded.get(path.rpartition("/")[2])
+            if seen:
+                return {"dashboard": seen["dashboard"], "meta": {"provisioned": True}}
+        if method == "GET" and path in self.LISTS:
+            return self.LISTS[path](self)
         if (method, path) == ("POST", "/api/ds/query"):
             return self.query(body)
         if (method, path) == ("PUT", "/api/admin/users/1/password"):
