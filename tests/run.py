@@ -34,7 +34,7 @@ PARTS: dict[str, list[list[str]]] = {
     "sanity": [["tests/sanity/run"]],
     "scenarios": [
         ["molecule", "test", "--scenario-name", name]
-        for name in ("check-first", "import-role", "fleet", "grafana")
+        for name in ("check-first", "import-role", "fleet", "upgrade", "grafana")
     ],
     "faults": [["pytest", "--quiet", "tests/faults"]],
     "fuzz": [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]],
