@@ -33,7 +33,7 @@ PARTS: dict[str, list[list[str]]] = {
     "sanity": [["tests/sanity/run"]],
     "scenarios": [
         ["molecule", "test", "--scenario-name", name]
-        for name in ("check-first", "import-role", "fleet", "grafana", "live")
+        for name in ("check-first", "import-role", "fleet", "upgrade", "grafana", "live")
     ],
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": [

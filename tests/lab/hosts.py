@@ -31,7 +31,8 @@ LABEL_LAB = "linmonitor.lab"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps,openssh-server,apt-utils"
 )
-BOOT_SECONDS = 60
+BOOT_SECONDS = 120
+REMOVE_ATTEMPTS = 4
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
 ULIMITS = ("nofile=20000:20000", "nproc=20000:20000")
 
@@ -82,7 +83,7 @@ class Lab:
     def down(self) -> None:
         """Remove the hosts and the folder of this lab; both may be absent."""
         if names := self.containers():
-            run("podman", "rm", "--force", "--time", "2", "--volumes", *names)
+            remove(*names)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def up(self, hosts: dict[str, str], groups: dict[str, list[str]]) -> Path:
@@ -96,23 +97,27 @@ class Lab:
         for suite in set(hosts.values()):
             build_image(suite)
         for host, suite in hosts.items():
-            self._boot(host, suite)
+            self._start(host, suite)
+        for host in hosts:
+            self._let_in(host)
         addresses = {host: self._address(host) for host in hosts}
         known = "".join(self._host_key(host, addresses[host]) for host in hosts)
         (self.folder / "known_hosts").write_text(known)
         self.inventory.write_text(yaml.safe_dump(self._inventory(addresses, groups)))
         return self.inventory
 
-    def _boot(self, host: str, suite: str) -> None:
-        name = self.container(host)
+    def _start(self, host: str, suite: str) -> None:
         # runc: crun refuses the hybrid cgroup layout that many hosts still have.
         run(
             "podman", "run", "--detach", "--runtime", "runc", "--systemd=always", "--privileged",
             *(f"--ulimit={limit}" for limit in ULIMITS),
-            "--name", name, "--hostname", host,
+            "--name", self.container(host), "--hostname", host,
             "--label", f"{LABEL_CHECKOUT}={CHECKOUT}", "--label", f"{LABEL_LAB}={self.name}",
             image_tag(suite), "/sbin/init",
         )  # fmt: skip
+
+    def _let_in(self, host: str) -> None:
+        name = self.container(host)
         deadline = time.monotonic() + BOOT_SECONDS
         state = ""
         while state not in ("running", "degraded"):
@@ -154,6 +159,18 @@ class Lab:
         }
 
 
+def remove(*containers: str) -> None:
+    """Remove containers, again where a busy machine makes podman's wait for one too short."""
+    for attempt in range(1, REMOVE_ATTEMPTS + 1):
+        try:
+            run("podman", "rm", "--force", "--ignore", "--time", "2", "--volumes", *containers)
+            return
+        except LabError:
+            if attempt == REMOVE_ATTEMPTS:
+                raise
+            time.sleep(attempt)
+
+
 def require_root() -> None:
     """Refuse with a readable message: the hosts must be able to load BPF programs."""
     if subprocess.run(["id", "-u"], capture_output=True, text=True, check=True).stdout != "0\n":
@@ -165,7 +182,7 @@ def remove_abandoned() -> None:
     for container in json.loads(run("podman", "ps", "-a", "--format", "json")):
         checkout = (container.get("Labels") or {}).get(LABEL_CHECKOUT)
         if checkout and not Path(checkout).exists():
-            run("podman", "rm", "--force", "--time", "2", "--volumes", container["Id"])
+            remove(container["Id"])
 
 
 def image_tag(suite: str) -> str:

@@ -39,7 +39,7 @@ def chosen(kernel, config, ceiling=CEILING) -> str | None:
         ("ubuntu2204", ("tp_btf", "fentry", "kprobe"), ("tp_btf", "fentry", "kprobe")),
         ("ubuntu2404", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
         ("no_btf", (None, None, None), (None, None, None)),
-        ("locked", ("tp_btf", "fentry", None), ("tp_btf", "fentry", None)),
+        ("locked", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
         ("container", ("tp_btf", "fentry", "fentry"), ("tp_btf", "fentry", "fentry")),
         ("arm64", ("tp_btf", None, None), ("tp_btf", "kprobe", "kprobe")),
     ],

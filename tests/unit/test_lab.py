@@ -1,0 +1,41 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test hosts go away even where podman fails at first."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab import hosts
+
+
+@pytest.fixture
+def podman(monkeypatch):
+    """Put a podman in place that fails as often as `fails` says; return the calls."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(hosts.time, "sleep", lambda _seconds: None)
+
+    def replace(fails: int) -> list[tuple[str, ...]]:
+        def run(*command: str) -> str:
+            calls.append(command)
+            if len(calls) <= fails:
+                raise hosts.LabError("podman rm ended with 125")
+            return ""
+
+        monkeypatch.setattr(hosts, "run", run)
+        return calls
+
+    return replace
+
+
+def test_removal_is_tried_again(podman):
+    calls = podman(fails=hosts.REMOVE_ATTEMPTS - 1)
+    hosts.remove("box")
+    assert len(calls) == hosts.REMOVE_ATTEMPTS
+    assert calls[-1][-1] == "box"
+
+
+def test_removal_that_never_works_is_an_error(podman):
+    podman(fails=hosts.REMOVE_ATTEMPTS)
+    with pytest.raises(hosts.LabError, match="podman rm"):
+        hosts.remove("box")
