@@ -12,7 +12,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix bench-bpf \
+  test test-quick test-full test-grafana lint unit molecule matrix bench bench-fleet bench-bpf \
   dashboards snapshot bench-dashboards docs lock preflight
 
 help: ## List the verbs
@@ -68,6 +68,12 @@ molecule: $(VENV)/.ready ## Deploy on a systemd host and look at it
 
 matrix: $(VENV)/.ready ## Prove every program's numbers on five kernels
 	$(BIN)/python -m tests.run matrix
+
+bench: $(VENV)/.ready ## Seconds of a run that changes nothing, for 1 and 20 hosts
+	$(BIN)/python -m tests.bench.fleet 1 20
+
+bench-fleet: $(VENV)/.ready ## The controller's time per host, for 5 and 20 hosts
+	$(BIN)/python -m tests.bench.fleet 5 20
 
 bench-bpf: $(VENV)/.ready ## Nanoseconds per event, as ratios
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench

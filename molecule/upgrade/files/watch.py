@@ -8,6 +8,7 @@ when each process that answered was started.
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
@@ -26,7 +27,7 @@ def scrape(urls: list[str]) -> tuple[int, str] | None:
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:
                 text = answer.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # the latter: stopped while it answered
             continue
         if "\nebpf_exporter_enabled_configs{" in text:
             return urllib.parse.urlsplit(url).port, STARTED.search(text)[1]
