@@ -34,7 +34,7 @@ PARTS: dict[str, list[list[str]]] = {
     "sanity": [["tests/sanity/run"]],
     "scenarios": [
         ["molecule", "test", "--scenario-name", name]
-        for name in ("check-first", "import-role", "fleet", "grafana")
+        for name in ("check-first", "import-role", "fleet", "airgap", "grafana")
     ],
     "builds": [["pytest", "--quiet", "-s", "tests/builds"]],
     "faults": [["pytest", "--quiet", "tests/faults"]],
