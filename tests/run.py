@@ -33,7 +33,15 @@ PARTS: dict[str, list[list[str]]] = {
     "sanity": [["tests/sanity/run"]],
     "scenarios": [
         ["molecule", "test", "--scenario-name", name]
-        for name in ("check-first", "import-role", "fleet", "upgrade", "grafana", "live")
+        for name in (
+            "check-first",
+            "import-role",
+            "fleet",
+            "upgrade",
+            "airgap",
+            "grafana",
+            "live",
+        )  # fmt: skip
     ],
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": [

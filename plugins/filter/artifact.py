@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
 
@@ -37,6 +38,22 @@ def programs_sha256(root: str) -> str:
     return _sources.tree_sha256(root, ["."], leave_out=".md")
 
 
+def lock_lines(folders: list[str], root: str) -> list[str]:
+    """Return what `sha256sum` prints in `root` for all files below its folders."""
+    files = sorted(path for folder in set(folders) for path in Path(folder).rglob("*"))
+    return [
+        f"{_sources.file_sha256(str(path))}  {path.relative_to(root)}"
+        for path in files
+        if path.is_file()
+    ]
+
+
+def locked_sha256(lock: str, name: str) -> str:
+    """Return what a lock, in the form of `sha256sum`, says about a file; nothing if it does not."""
+    lines = (line.split(maxsplit=1) for line in lock.splitlines())
+    return next((line[0] for line in lines if line[1:] == [name]), "")
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -45,6 +62,8 @@ class FilterModule:
         return {
             "artifact_key": artifact_key,
             "file_sha256": _sources.file_sha256,
+            "lock_lines": lock_lines,
+            "locked_sha256": locked_sha256,
             "programs_sha256": programs_sha256,
             "tree_sha256": tree_sha256,
         }

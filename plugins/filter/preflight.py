@@ -40,7 +40,7 @@ def preflight_report(
     hosts: list[str],
     kernels: list[dict[str, Any]],
     programs: list[dict[str, Any]],
-    architecture: str,
+    architectures: list[str],
     strict: bool,
 ) -> list[dict[str, Any]]:
     """Join the answers of kernel_headers_info and bpf_program_info, one entry per host.
@@ -49,7 +49,7 @@ def preflight_report(
     has nothing but its name and its fault.
     """
     report = []
-    for host, kernel, answer in zip(hosts, kernels, programs):
+    for host, kernel, answer, architecture in zip(hosts, kernels, programs, architectures):
         entry: dict[str, Any] = {"host": host, "fault": _no_answer([kernel, answer])}
         report.append(entry)
         if entry["fault"]:

@@ -25,7 +25,7 @@ def entry(run, tmp_path):
         root = HOSTS[name].write(tmp_path)
         kernel = run(kernel_headers_info, root=root)
         programs = run(bpf_program_info, root=root, catalogue=CATALOGUE, **arguments)
-        (found,) = preflight_report([name], [kernel], [programs], architecture, strict)
+        (found,) = preflight_report([name], [kernel], [programs], [architecture], strict)
         return found
 
     return ask
@@ -78,6 +78,7 @@ def test_host_that_runs_nothing_is_a_fault(entry):
 
 def test_artifact_of_another_architecture_is_a_fault(entry):
     assert entry("arm64")["fault"].startswith("is aarch64, the artifact is for x86_64")
+    assert entry("arm64", architecture="aarch64")["fault"] == ""
 
 
 def test_reboot_that_is_due_shows(entry):
@@ -95,6 +96,6 @@ def test_reboot_that_is_due_shows(entry):
     ],
 )
 def test_host_without_an_answer_keeps_its_row(answers, words):
-    report = preflight_report(["gone"], [answers[0]], [answers[1]], "x86_64", False)
+    report = preflight_report(["gone"], [answers[0]], [answers[1]], ["x86_64"], False)
     (row,) = preflight_rows(report)
     assert row["host"] == "gone" and row["variant"] == "-" and words in row["reason"]
