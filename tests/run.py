@@ -16,6 +16,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
+SCENARIOS = ("check-first", "import-role", "fleet", "upgrade", "airgap", "grafana", "live")
 PARTS: dict[str, list[list[str]]] = {
     "lint": [
         ["yamllint", "--strict", "."],
@@ -31,18 +32,7 @@ PARTS: dict[str, list[list[str]]] = {
     # After molecule, whose build of Prometheus brings promtool.
     "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],
     "sanity": [["tests/sanity/run"]],
-    "scenarios": [
-        ["molecule", "test", "--scenario-name", name]
-        for name in (
-            "check-first",
-            "import-role",
-            "fleet",
-            "upgrade",
-            "airgap",
-            "grafana",
-            "live",
-        )  # fmt: skip
-    ],
+    "scenarios": [["molecule", "test", "--scenario-name", name] for name in SCENARIOS],
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": [
         ["python", "-m", "tests.lab.artifact", "python", "-m", "tests.dashboards.vm_alerts"]
