@@ -12,6 +12,7 @@ python -m tests.lab.artifact python -m tests.dashboards.vm_alerts
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
@@ -77,7 +78,9 @@ def run(artifact: Path, work: Path) -> dict:
     script.write_text(GUEST.format(work=work))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     kernel = kernels.fetch(SERIES)
-    process = kernel.boot(script, log)
+    # The machine starts in the folder it was started from, which it must be able to see.
+    with contextlib.chdir(work):
+        process = kernel.boot(script, log)
     try:
         process.wait(timeout=SECONDS)
     except subprocess.TimeoutExpired:
