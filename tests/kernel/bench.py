@@ -2,7 +2,7 @@
 # Copyright: linmonitor.stack contributors
 """Measure what the programs cost, in nanoseconds per event and as ratios.
 
-    python -m tests.kernel.bench --artifact DIR --libbpf-include DIR
+    python -m tests.kernel.bench --artifact DIR
 
 On this machine's kernel, under load on its disk and its loopback device, with
 kernel.bpf_stats_enabled. Upstream's biolatency is compiled on the spot from the
@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.unit.bpf_build import libbpf_include
 
 from .cases_block import BLOCK, read_direct
 from .exporter import Exporter
@@ -119,7 +121,7 @@ HOOK = {
     "block": ("empty_block_rq_issue", "empty_block_rq_complete"),
     "tcp-rtt": ("empty_tcp_probe",),
     "tcp-syn-backlog": ("empty_inet_sock_set_state",),
-    "tcp-connect-time": ("empty_inet_sock_set_state",),
+    "tcp-connect-time": ("empty_inet_sock_set_state",) * 2,  # its start and its end
 }
 
 
@@ -150,7 +152,6 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifact", type=Path, required=True, help="folder of an artifact")
-    parser.add_argument("--libbpf-include", type=Path, required=True, help="has bpf/bpf_helpers.h")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="load per design and round")
     options = parser.parse_args()
@@ -162,7 +163,7 @@ def main() -> None:
     enabled = STATS.read_text(encoding="ascii")
     with tempfile.TemporaryDirectory(prefix="linmonitor-") as folder:
         artifact = Path(folder)
-        prepare(options.artifact.resolve(), options.libbpf_include.resolve(), artifact)
+        prepare(options.artifact.resolve(), libbpf_include(), artifact)
         STATS.write_text("1", encoding="ascii")
         try:
             for _ in range(options.rounds):
@@ -175,8 +176,7 @@ def main() -> None:
         """Return the median over the rounds of a design's cost per event."""
         rounds = seen[config, variant, load]
         return statistics.median(
-            sum(ns for program, ns in costs.items() if not programs or program in programs)
-            for costs in rounds
+            sum(costs[program] for program in programs or costs) for costs in rounds
         )
 
     upstream = median("upstream", "raw_tp", "block")
