@@ -14,7 +14,7 @@ import yaml
 
 SCRATCH = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 OWN = "/etc/grafana/linmonitor"
-SECRETS = yaml.safe_load((Path(__file__).parents[1] / "secrets.yml").read_text())
+SECRETS = yaml.safe_load((Path(__file__).parents[1] / "vars/secrets.yml").read_text())
 GIVEN = SECRETS["admin_password"]
 ASK = """
 import sys, urllib.request as u
