@@ -159,6 +159,7 @@ class Kernel:
             stdout=log.open("w"),
             stderr=subprocess.STDOUT,
             env=environment,
+            cwd="/",  # the machine has a /tmp of its own, and a folder below it would be missing
             start_new_session=True,
         )
 
