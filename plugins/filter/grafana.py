@@ -17,6 +17,10 @@ from pathlib import Path
 DOCUMENTATION = r"""
 name: grafana
 short_description: Look at keys and dashboards before a host is touched
+version_added: 1.0.0
+description:
+  - Used by the grafana role and by C(playbooks/verify.yml).
+author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 # OpenPGP (RFC 4880): packet tags, and the self-signature's subpacket with the lifetime.

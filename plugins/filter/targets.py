@@ -63,7 +63,7 @@ def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
     host = here if here in hosts or not hosts else hosts[0]
     variables = hostvars[host]
     listener = str(variables.get("prometheus_listen_address", PROMETHEUS))
-    address, _, port = listener.rpartition(":")
+    address, port = listener.rpartition(":")[::2]
     if address in ("", "0.0.0.0", "[::]"):
         address = "127.0.0.1" if host == here else variables.get("ansible_host", host)
         address = f"[{address}]" if ":" in address else address
