@@ -15,7 +15,6 @@ BITS = """
 unsigned slot(unsigned long long v, unsigned min, unsigned max) { return exp2_slot(v, min, max); }
 unsigned zero(unsigned long long v, unsigned max) { return exp2zero_slot(v, max); }
 unsigned floor_(unsigned long long v) { return log2l(v); }
-unsigned long long micro(unsigned long long v) { return microseconds(v); }
 """
 
 # The kernel's types around block_rq_issue, in the form of before 5.10.137 and after.
@@ -36,16 +35,7 @@ def bits(tmp_path_factory):
         getattr(library, name).argtypes = [ctypes.c_uint64, *[ctypes.c_uint32] * 2][
             : ({"slot": 3, "zero": 2, "floor_": 1}[name])
         ]
-    library.micro.argtypes, library.micro.restype = [ctypes.c_uint64], ctypes.c_uint64
     return library
-
-
-def test_microseconds_are_whole_and_rounded_down(bits) -> None:
-    # Every thousand below 2^32 has its edges; where the error is largest, all are tried.
-    edges = [1000 * k for k in (*range(1, 2000), *range(4_292_967, 4_294_969))]
-    edges += [2**k for k in range(64)]
-    for value in (near for edge in edges for near in (edge - 1, edge, edge + 1)):
-        assert bits.micro(value) == value // 1000
 
 
 @pytest.mark.parametrize("k", range(1, 63))

@@ -53,11 +53,3 @@ static __always_inline u32 exp2zero_slot(u64 value, u32 max)
 
 	return slot > max ? max : slot;
 }
-
-// Whole microseconds. BPF has no multiplication that keeps the upper half, so
-// a division by a constant would be a real one, which is slow. Below 2^32 ns
-// the rounded-up reciprocal gives the same: its error stays under 1 / 1000.
-static __always_inline u64 microseconds(u64 ns)
-{
-	return ns >> 32 ? ns / 1000 : (ns * 274877907) >> 38; // 2^38 / 1000
-}

@@ -72,7 +72,7 @@ static __always_inline void increment_map(void *map, const void *key, u64 amount
 // no bias.
 #define increment_duration(map, key, min, max, ns)                                                 \
 	({                                                                                         \
-		u64 ns_ = (ns), us_ = microseconds(ns_), rest_ = ns_ - us_ * 1000;                   \
+		u64 ns_ = (ns), us_ = ns_ / 1000, rest_ = ns_ - us_ * 1000;                        \
 		increment_histogram(map, key, exp2_slot(us_ + (rest_ > 0), min, max), max,         \
 				    us_ + (rest_ >= 500));                                         \
 	})
