@@ -24,7 +24,10 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 # OpenPGP (RFC 4880): packet tags, and the self-signature's subpacket with the lifetime.
-SIGNATURE, PUBLIC_KEY, USER_ID, PUBLIC_SUBKEY = 2, 6, 13, 14
+SIGNATURE = 2
+PUBLIC_KEY = 6
+USER_ID = 13
+PUBLIC_SUBKEY = 14
 KEY_EXPIRATION = 9
 WARNING_DAYS = 90
 ARMOR = re.compile(
