@@ -39,11 +39,12 @@ STATE = [
     number(
         "Events dropped",
         "cps",
-        "Events that programs could not record because a map was full.\n\nNormal: 0.\n\nIf not: "
-        "numbers are too low; runbook EbpfEventsDropped.",
+        "Events that programs could not record: a map was full, or the kernel skipped a program."
+        "\n\nNormal: 0, or a few an hour.\n\nIf not: numbers are too low; runbook "
+        "EbpfEventsDropped.",
         f"sum({DROPPED})",
         empty="no drop counter",
-        bad=1e-9,
+        bad=0.1,
     ),
     number(
         "Decoder errors",

@@ -43,8 +43,10 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_OPENING);
 	__type(key, u64);
-	__type(value, u64);
+	__type(value, u64); // nanoseconds, and CROSSED
 } opening SEC(".maps");
+
+#define CROSSED (1ULL << 63)
 
 static __always_inline u8 result_of(struct sock *sk, int state)
 {
@@ -65,8 +67,9 @@ static __always_inline u8 result_of(struct sock *sk, int state)
 
 // Two programs on one event. From 6.1 on the kernel skips a program that is
 // still running on that CPU: what interrupts the start of one connection is
-// often the end of another, and must not be lost. An end that was skipped all
-// the same leaves its start behind; whoever finds it counts it as dropped.
+// often the end of another, and must not be lost. A start or an end that was
+// skipped all the same leaves the other one behind: whoever finds it counts it
+// as dropped.
 TRACEPOINT(inet_sock_set_state)
 int begin(u64 *ctx)
 {
@@ -89,27 +92,34 @@ int end(u64 *ctx)
 	struct sock *sk = (struct sock *)ctx[0];
 	int from = ctx[1], to = ctx[2];
 	struct connect_key key = {};
-	u64 socket = (u64)sk, now, *begun;
+	u64 socket = (u64)sk, since, *begun;
 	struct peer peer;
 
-	// SYN_RECV: both ends opened at once, the answer is still to come.
-	if ((from != TCP_SYN_SENT && from != TCP_SYN_RECV && from != TCP_ESTABLISHED) ||
-	    to == TCP_SYN_RECV)
+	if (from != TCP_SYN_SENT && from != TCP_SYN_RECV && from != TCP_ESTABLISHED)
 		return 0;
 	begun = bpf_map_lookup_elem(&opening, &socket);
-	if (!begun)
+	if (!begun) {
+		if (from == TCP_SYN_SENT && is_tcp(sk)) // its start was skipped
+			count_dropped();
 		return 0;
-	if (from == TCP_ESTABLISHED) { // its success was skipped
-		bpf_map_delete_elem(&opening, &socket);
+	}
+	// Both ends opened at once: the answer is still to come.
+	if (from == TCP_SYN_SENT && to == TCP_SYN_RECV) {
+		*begun |= CROSSED;
+		return 0;
+	}
+	since = *begun;
+	bpf_map_delete_elem(&opening, &socket);
+	// Its end was skipped, or that of a client whose memory a server's socket has now.
+	if (from == TCP_ESTABLISHED || (from == TCP_SYN_RECV && !(since & CROSSED))) {
 		count_dropped();
 		return 0;
 	}
-	now = elapsed(*begun, bpf_ktime_get_ns());
-	bpf_map_delete_elem(&opening, &socket);
+	since = elapsed(since & ~CROSSED, bpf_ktime_get_ns());
 	peer = peer_of(&sk->__sk_common);
 	key.family = peer.family;
 	key.scope = peer.scope;
 	key.result = result_of(sk, to);
-	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, now);
+	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, since);
 	return 0;
 }
