@@ -15,6 +15,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from tests.unit.bpf_build import libbpf_include
 
+from . import net
 from .cases_block import BLOCK, read_direct
 from .exporter import Exporter
 
@@ -33,6 +35,7 @@ MODULE = "github.com/cloudflare/ebpf_exporter/v2@v2.5.1"
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 SOURCES = Path(__file__).resolve().parents[2] / "files" / "bpf"
 CAPABILITIES = ["CAP_BPF", "CAP_PERFMON"]
+LOST = 4000  # connections to nobody
 LIMIT = 0.35  # of upstream's biolatency, in the same run
 EMPTY_YAML = "metrics: {counters: [{name: empty_total, help: nothing, labels: []}]}\n"
 
@@ -108,7 +111,22 @@ def talk(seconds: float) -> None:
                 far.close()
 
 
-LOADS = {"block": read_disk, "tcp": talk}
+def lose_syns(seconds: float) -> None:
+    """Open thousands of connections to nobody: each SYN is sent again after a second."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(LOST + 200, hard), hard))
+    with net.topology():
+        sockets = [net.client(socket.AF_INET) for _ in range(LOST)]
+        for sock in sockets:
+            sock.setblocking(False)
+            sock.connect_ex((net.VOID[socket.AF_INET], 9))
+        time.sleep(seconds)
+        for sock in sockets:
+            sock.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+LOADS = {"block": read_disk, "tcp": talk, "loss": lose_syns}
 # Config: what makes it run, and the programs that make one event.
 EVENTS = {
     "upstream": "block",
@@ -116,12 +134,14 @@ EVENTS = {
     "tcp-syn-backlog": "tcp",
     "tcp-connect-time": "tcp",
     "tcp-rtt": "tcp",
+    "tcp-retransmit": "loss",
 }
 HOOK = {
     "block": ("empty_block_rq_issue", "empty_block_rq_complete"),
     "tcp-rtt": ("empty_tcp_probe",),
     "tcp-syn-backlog": ("empty_inet_sock_set_state",),
     "tcp-connect-time": ("empty_inet_sock_set_state",) * 2,  # its start and its end
+    "tcp-retransmit": ("empty_tcp_retransmit_skb",),
 }
 
 
@@ -157,7 +177,7 @@ def main() -> None:
     options = parser.parse_args()
     designs = [("upstream", "raw_tp", "block")]
     for variant in ("tp_btf", "raw_tp"):
-        designs += [("empty", variant, "block"), ("empty", variant, "tcp")]
+        designs += [("empty", variant, load) for load in LOADS]
         designs += [(c, variant, load) for c, load in EVENTS.items() if c != "upstream"]
     seen: dict[tuple, list[dict[str, float]]] = {design: [] for design in designs}
     enabled = STATS.read_text(encoding="ascii")

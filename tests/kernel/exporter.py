@@ -14,15 +14,21 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from . import maps
+
 START_TIMEOUT = 120  # seconds; emulation is slow
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 PREFIX = "ebpf_exporter_"
+# Our own additions to a scrape: runs that the kernel skipped, entries in the start maps.
+SKIPPED, LEFT = "skipped_runs_total", "start_entries"
+START_MAPS = ("calls", "opening", "sending", "spilled_starts", "starts")
 
 
 class Metrics:
@@ -71,6 +77,14 @@ def parse(text: str) -> Metrics:
             labels = tuple(sorted(LABEL.findall(match["labels"] or "")))
             samples[match["name"], labels] = float(match["value"])
     return Metrics(samples)
+
+
+def open_entries(start_map: maps.Map) -> int:
+    """Return how many starts wait for their end."""
+    if start_map.name != "starts":
+        return len(start_map.keys())
+    # An array: a slot's time has its highest bit once it was read (starts.bpf.h).
+    return sum(0 < ns < 1 << 63 for _, ns in struct.iter_unpack("QQ", start_map.values()))
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -184,7 +198,17 @@ class Exporter:
         connection.close()
         if response.status != 200:
             raise RuntimeError(f"{self.label}: scrape answered {response.status}: {text[:500]}")
-        return parse(text)
+        metrics = parse(text)
+        # What the kernel knows beyond what the exporter tells.
+        for name, pairs in list(metrics.samples):
+            if name == PREFIX + "ebpf_program_info":
+                misses = maps.recursion_misses(int(dict(pairs)["id"]))
+                metrics.samples[PREFIX + SKIPPED, pairs] = misses
+        for found in maps.of(self.process.pid):
+            if found.name in START_MAPS:
+                metrics.samples[PREFIX + LEFT, (("map", found.name),)] = open_entries(found)
+            found.close()
+        return metrics
 
     def stop(self) -> int:
         """Stop it and return its exit status."""

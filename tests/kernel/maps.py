@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
-"""Look into BPF maps with the bpf() system call: leaks and full maps."""
+"""Look into BPF maps and programs with the bpf() system call: leaks, full maps, skipped runs."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import re
 import struct
+from pathlib import Path
 
 SYSCALL_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-UPDATE, NEXT_KEY, LOOKUP = 2, 4, 1
-NEXT_MAP_ID, MAP_FD_BY_ID, INFO_BY_FD = 12, 14, 15
+UPDATE, NEXT_KEY, LOOKUP_BATCH = 2, 4, 24
+NEXT_MAP_ID, PROGRAM_FD_BY_ID, MAP_FD_BY_ID, INFO_BY_FD = 12, 13, 14, 15
+# Of struct bpf_prog_info; kernels before 5.12 do not fill it, and skip nothing.
+RECURSION_MISSES, PROGRAM_INFO = 208, 256
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,6 +51,10 @@ class Map:
         bpf(command, struct.pack("<IxxxxQQQ", self.fd, address, ctypes.addressof(values), 0))
         return values.raw
 
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.fd)
+
     def keys(self) -> list[bytes]:
         """Return all keys."""
         found: list[bytes] = []
@@ -56,9 +65,14 @@ class Map:
         except FileNotFoundError:
             return found
 
-    def values(self) -> list[bytes]:
-        """Return all values."""
-        return [self.call(LOOKUP, key)[: self.value_size] for key in self.keys()]
+    def values(self) -> bytes:
+        """Return all values of an array, with one call: it may have thousands."""
+        position = ctypes.create_string_buffer(self.key_size)
+        keys = ctypes.create_string_buffer(self.max_entries * self.key_size)
+        values = ctypes.create_string_buffer(self.max_entries * self.value_size)
+        addresses = [ctypes.addressof(buffer) for buffer in (position, keys, values)]
+        bpf(LOOKUP_BATCH, struct.pack("<QQQQIIQQ", 0, *addresses, self.max_entries, self.fd, 0, 0))
+        return values.raw
 
     def fill(self) -> None:
         """Put entries with keys that no program uses until nothing more fits."""
@@ -72,6 +86,17 @@ class Map:
                 return
 
 
+def of(process: int) -> list[Map]:
+    """Return the maps that a process has open."""
+    found = {}
+    for info in Path(f"/proc/{process}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
+            number = re.search(r"^map_id:\s*(\d+)", info.read_text(), re.MULTILINE)
+            if number:
+                found[number[1]] = Map(int(number[1]))
+    return list(found.values())
+
+
 def named(name: str) -> list[Map]:
     """Return the loaded maps of a name; the kernel keeps 15 characters of it."""
     found, number = [], 0
@@ -83,6 +108,15 @@ def named(name: str) -> list[Map]:
             if candidate.name == name[:15]:
                 found.append(candidate)
             else:
-                os.close(candidate.fd)
+                candidate.close()
     except FileNotFoundError:
         return found
+
+
+def recursion_misses(program: int) -> int:
+    """Return how often the kernel skipped the program with this id, because it was running."""
+    fd, _ = bpf(PROGRAM_FD_BY_ID, struct.pack("<I", program))
+    info = ctypes.create_string_buffer(PROGRAM_INFO)
+    bpf(INFO_BY_FD, struct.pack("<IIQ", fd, PROGRAM_INFO, ctypes.addressof(info)))
+    os.close(fd)
+    return struct.unpack_from("<Q", info.raw, RECURSION_MISSES)[0]

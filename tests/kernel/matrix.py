@@ -129,6 +129,8 @@ def error(row: dict) -> str:
     difference = row["measured"] - row["truth"]
     if row["is_timing"] and row["truth"]:
         return f"{100 * difference / row['truth']:+.1f} %"
+    if difference < 0 and row["skipped"]:
+        return f"{number(difference)} ({number(row['skipped'])} skipped)"
     return number(difference)
 
 
@@ -164,6 +166,8 @@ The real exporter ran with the service's capabilities, with the preferred and th
 once, so both saw the same events. "Truth" is what the workload did, or what the kernel's own
 counters say. Counts must be equal. Durations may differ by 5 % for a disk and 10 % for a network:
 the emulated machines add noise of their own. They prove counts, not nanoseconds.
+"Skipped" are runs of the program that the kernel left out, by its own count: see
+[what the kernel skips](programs.md#what-the-kernel-skips).
 A case with a wrong count is tried once more, one with a wrong duration three times more; the run
 prints what was wrong before.
 

@@ -77,12 +77,15 @@ def enter(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def sysctl(namespace: str, name: str, value: str) -> None:
-    """Set a network setting of a namespace, where the kernel has it."""
+def sysctl(namespace: str, name: str, value: str) -> str:
+    """Set a network setting of a namespace, where the kernel has it; return what it was."""
     path = Path("/proc/sys/net") / name
     with inside(namespace):
-        if path.exists():
-            path.write_text(value, encoding="ascii")
+        if not path.exists():
+            return ""
+        before = path.read_text(encoding="ascii")
+        path.write_text(value, encoding="ascii")
+        return before
 
 
 @contextlib.contextmanager
