@@ -8,6 +8,7 @@ import hashlib
 import os
 from pathlib import Path
 
+testinfra_hosts = ["ansible://warehouse"]
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 
 
@@ -21,6 +22,11 @@ def test_release_is_named_by_the_artifact_that_was_handed_in(host):
     digest = hashlib.sha256((FOLDER / "artifact.tar.gz").read_bytes()).hexdigest()
     release = host.file("/opt/linmonitor/current").linked_to.rpartition("/")[2]
     assert release.startswith(f"{digest[:16]}-")
+
+
+def test_url_was_downloaded_to_the_controller_once():
+    (downloaded,) = (FOLDER / "cache").rglob("*.tar.gz")
+    assert downloaded.read_bytes() == (FOLDER / "artifact.tar.gz").read_bytes()
 
 
 def test_only_the_wanted_program_runs_and_is_healthy(host):
