@@ -46,7 +46,7 @@ demo-clean: $(VENV)/.ready ## Remove what the demo made
 ## --- for developers
 
 test: $(VENV)/.ready ## Everything that a change must pass
-	$(BIN)/python -m tests.run lint unit molecule matrix rules
+	$(BIN)/python -m tests.run lint unit molecule matrix fleet rules grafana
 
 test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
 	$(BIN)/python -m tests.run lint unit

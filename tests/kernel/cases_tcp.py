@@ -334,6 +334,10 @@ class Capture:
         self.sock.setsockopt(socket.SOL_SOCKET, self.SO_RCVBUFFORCE, 256 << 20)
         self.sock.setsockopt(socket.SOL_SOCKET, self.SO_TIMESTAMPNS, 1)
 
+    def close(self) -> None:
+        """Let the packets go."""
+        self.sock.close()
+
     def retransmission_delays(self) -> list[float]:
         """Return the time since a segment's previous transmission, for each one sent again."""
         self.sock.setblocking(False)
@@ -355,7 +359,7 @@ class Capture:
                 if (port, sequence) in last:
                     delays.append(now - last[port, sequence])
                 last[port, sequence] = now
-        self.sock.close()
+        self.close()
         return delays
 
 
@@ -451,10 +455,13 @@ def exhaust(connections: int) -> int:
     """Fill buffers that may not grow with small segments; return how often thresholds went down."""
     lowered = 0
     usual = sysctl(SERVER, "ipv4/tcp_rmem", "4096 131072 131072")
+    # The kernel merges small segments and saves the memory, unless somebody else holds them too.
+    holder = Capture(SERVER, "s0")
     for _ in range(connections):
         sender, receiver = connected(SMALL_SEGMENTS)
-        lowered += sum(send_watched(sender, receiver, 100) for _ in range(400))
+        lowered += sum(send_watched(sender, receiver, 100) for _ in range(250))
         close_all([sender, receiver])
+    holder.close()
     sysctl(SERVER, "ipv4/tcp_rmem", usual)
     return lowered
 
