@@ -16,7 +16,16 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
-SCENARIOS = ("check-first", "import-role", "fleet", "upgrade", "airgap", "grafana", "live")
+SCENARIOS = (
+    "check-first",
+    "import-role",
+    "fleet",
+    "upgrade",
+    "airgap",
+    "airgap-build",
+    "grafana",
+    "live",
+)
 PARTS: dict[str, list[list[str]]] = {
     "lint": [
         ["yamllint", "--strict", "."],
