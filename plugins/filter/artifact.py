@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
@@ -15,11 +16,19 @@ name: artifact
 short_description: Name an artifact by what it is made from
 version_added: 1.0.0
 description:
-  - Used by the ebpf_exporter and prometheus roles.
+  - Used by the ebpf_exporter and prometheus roles and by the playbooks.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 KEY_LENGTH = 16
+# What roles remember: the stat of an artifact or archive, and lists of files.
+FOUND = ("__ebpf_exporter_found", "__prometheus_archive")
+KEPT = (
+    "__ebpf_exporter_kept_files",
+    "__prometheus_kept_files",
+    "__toolchain_kept_files",
+    "__grafana_kept_files",
+)
 
 
 def artifact_key(inputs: dict) -> str:
@@ -38,9 +47,22 @@ def programs_sha256(root: str) -> str:
     return _sources.tree_sha256(root, ["."], leave_out=".md")
 
 
-def lock_lines(folders: list[str], root: str) -> list[str]:
-    """Return what `sha256sum` prints in `root` for all files below its folders."""
-    files = sorted(path for folder in set(folders) for path in Path(folder).rglob("*"))
+def bundle_entries(hosts: list[Mapping], builders: list[Mapping]) -> list[str]:
+    """Return what a bundle holds: folders and files of the cache that roles remember for hosts.
+
+    What build hosts keep is for builds at the site; their artifacts are those of the others.
+    """
+    answers = [host.get(name, {}) for host in hosts for name in FOUND]
+    stats = [answer["stat"] for answer in answers if "stat" in answer]
+    folders = {str(Path(stat["path"]).parent) for stat in stats if "path" in stat}
+    kept = [host.get(name, []) for host in [*hosts, *builders] for name in KEPT]
+    return sorted(folders.union(*kept))
+
+
+def lock_lines(entries: list[str], root: str) -> list[str]:
+    """Return what `sha256sum` prints in `root` for all files that are entries or below one."""
+    tops = {Path(entry) for entry in entries}
+    files = sorted(tops.union(*(top.rglob("*") for top in tops)))
     return [
         f"{_sources.file_sha256(str(path))}  {path.relative_to(root)}"
         for path in files
@@ -54,6 +76,12 @@ def locked_sha256(lock: str, name: str) -> str:
     return next((line[0] for line in lines if line[1:] == [name]), "")
 
 
+def locked_files(lock: str, root: str) -> dict[str, dict]:
+    """Return path and SHA-256 of what a lock names, by name."""
+    lines = (line.split(maxsplit=1) for line in lock.splitlines())
+    return {name: {"path": f"{root}/{name}", "sha256": digest} for digest, name in lines}
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -61,8 +89,10 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "artifact_key": artifact_key,
+            "bundle_entries": bundle_entries,
             "file_sha256": _sources.file_sha256,
             "lock_lines": lock_lines,
+            "locked_files": locked_files,
             "locked_sha256": locked_sha256,
             "programs_sha256": programs_sha256,
             "tree_sha256": tree_sha256,

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 DOCUMENTATION = r"""
@@ -19,7 +19,7 @@ name: grafana
 short_description: Look at keys and dashboards before a host is touched
 version_added: 1.0.0
 description:
-  - Used by the grafana role and by C(playbooks/verify.yml).
+  - Used by the grafana role, by C(playbooks/grafana.yml) and by C(playbooks/verify.yml).
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
@@ -147,9 +147,40 @@ def dashboards(folder: str) -> list[dict]:
     return found
 
 
+def entry(edition: str, channel: str, version: str, architecture: str) -> str:
+    """Return the cache's folder of a package; without a version the newest one was asked for."""
+    return f"grafana/{edition}-{channel}-{version or 'newest'}-{architecture}"
+
+
+def bundled_package(variables: Mapping, bundled: dict[str, dict]) -> dict[str, str]:
+    """Return the package that a host's variables name, else the one that a bundle has for it."""
+    version = variables.get("grafana_version", "")
+    asked = {
+        "path": variables.get("grafana_deb", ""),
+        "sha256": variables.get("grafana_deb_sha256", ""),
+        "version": version,
+    }
+    folder = entry(
+        variables.get("grafana_edition", "oss"),
+        variables.get("grafana_channel", "stable"),
+        version,
+        variables.get("grafana_architecture", "x86_64"),
+    )
+    found = [name for name in bundled if name.startswith(f"{folder}/") and name.endswith(".deb")]
+    if asked["path"] or not found:
+        return asked
+    # apt names the file PACKAGE_VERSION_ARCHITECTURE.deb.
+    return bundled[found[0]] | {"version": Path(found[0]).name.split("_")[1]}
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"grafana_dashboards": dashboards, "grafana_key": judge_key}
+        return {
+            "bundled_package": bundled_package,
+            "grafana_dashboards": dashboards,
+            "grafana_entry": lambda asked: entry(*asked),
+            "grafana_key": judge_key,
+        }

@@ -45,6 +45,46 @@ def test_lock_is_what_sha256sum_prints(tmp_path):
     assert lines == said.splitlines()
 
 
+def test_lock_has_the_files_that_are_entries_themselves(tmp_path):
+    for name in ("packages/a.tar", "packages/b.tar", "grafana/one/a.deb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    entries = [str(tmp_path / name) for name in ("packages/a.tar", "grafana/one", "absent")]
+    lines = artifact.lock_lines(entries, str(tmp_path))
+    assert [line.split()[1] for line in lines] == ["grafana/one/a.deb", "packages/a.tar"]
+
+
+def test_bundle_has_what_the_roles_remember_for_targets_and_build_hosts():
+    hosts = [
+        {"__ebpf_exporter_found": {"stat": {"exists": True, "path": "/c/artifacts/a/a.tar.gz"}}},
+        {"__prometheus_archive": {"stat": {"exists": True, "path": "/c/prometheus/p/p.tar.gz"}}},
+        {"__grafana_kept_files": ["/c/grafana/g"], "__ebpf_exporter_found": {"skipped": True}},
+    ]
+    builders = [
+        {
+            # Handed in by path, or of another host: never part of the bundle.
+            "__ebpf_exporter_found": {"stat": {"exists": True, "path": "/mine/a.tar.gz"}},
+            "__ebpf_exporter_kept_files": ["/c/sources/e.tar"],
+            "__toolchain_kept_files": ["/c/packages/a.tar", "/c/packages/b.tar"],
+        },
+        {"__ebpf_exporter_found": {"stat": {"exists": False}}},
+    ]
+    assert artifact.bundle_entries(hosts, builders) == [
+        "/c/artifacts/a",
+        "/c/grafana/g",
+        "/c/packages/a.tar",
+        "/c/packages/b.tar",
+        "/c/prometheus/p",
+        "/c/sources/e.tar",
+    ]
+
+
+def test_locked_files_are_found_below_the_cache():
+    assert artifact.locked_files("aaaa  packages/a.tar\n", "/c") == {
+        "packages/a.tar": {"path": "/c/packages/a.tar", "sha256": "aaaa"}
+    }
+
+
 def test_lock_knows_the_files_it_names_and_no_others():
     lock = "aaaa  artifacts/key/a.tar.gz\nbbbb  artifacts/key/b.tar.gz\n"
     assert artifact.locked_sha256(lock, "artifacts/key/b.tar.gz") == "bbbb"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.linmonitor.stack.plugins.filter.grafana import dashboards
+from ansible_collections.linmonitor.stack.plugins.filter.grafana import bundled_package, dashboards
 
 CHECKOUT = Path(__file__).parents[2]
 ROLE = CHECKOUT / "roles/grafana"
@@ -146,3 +146,40 @@ def test_dashboards_of_the_collection_are_good():
     found = dashboards(str(CHECKOUT / "files/dashboards"))
     assert found
     assert not [seen["fault"] for seen in found if seen["fault"]]
+
+
+NEWEST = "grafana/oss-stable-newest-x86_64/grafana_13.2.3_amd64.deb"
+PINNED = "grafana/enterprise-beta-13.3.0~beta1-aarch64/grafana-enterprise_13.3.0~beta1_arm64.deb"
+BUNDLED = {name: {"path": f"/cache/{name}", "sha256": "a" * 64} for name in (NEWEST, PINNED)}
+OWN = {"grafana_deb": "/own.deb", "grafana_deb_sha256": "b" * 64, "grafana_version": "12.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "path", "version"),
+    [
+        ({}, f"/cache/{NEWEST}", "13.2.3"),
+        ({"grafana_version": "newest"}, f"/cache/{NEWEST}", "13.2.3"),
+        (
+            {
+                "grafana_edition": "enterprise",
+                "grafana_channel": "beta",
+                "grafana_version": "13.3.0~beta1",
+                "grafana_architecture": "aarch64",
+            },
+            f"/cache/{PINNED}",
+            "13.3.0~beta1",
+        ),
+        # What the bundle lacks is asked of the repository, as without a bundle.
+        ({"grafana_version": "12.4.0"}, "", "12.4.0"),
+        ({"grafana_edition": "enterprise"}, "", ""),
+        (OWN, "/own.deb", "12.0.0"),
+    ],
+)
+def test_package_of_the_bundle_is_taken_unless_the_inventory_names_one(variables, path, version):
+    found = bundled_package(variables, BUNDLED)
+    assert (found["path"], found["version"]) == (path, version)
+    assert found["sha256"] == {"": "", "/own.deb": "b" * 64}.get(path, "a" * 64)
+
+
+def test_without_a_bundle_the_inventory_decides():
+    assert bundled_package({}, {}) == {"path": "", "sha256": "", "version": ""}

@@ -42,6 +42,21 @@ def test_lock_of_the_connected_run_has_the_bundle_s_archives():
     assert archives <= set(lock)
 
 
+def test_bundle_holds_the_package_of_the_standin_for_grafana():
+    bundled = (SCRATCH / "site.tar.lock.txt").read_text().splitlines()
+    packages = [line.split()[1] for line in bundled if line.endswith(".deb")]
+    assert packages == ["grafana/oss-stable-newest-x86_64/grafana_13.2.3_all.deb"]
+
+
+def test_bundle_without_sources_holds_none():
+    assert "sources/" not in (SCRATCH / "site.tar.lock.txt").read_text()
+
+
+def test_standin_for_grafana_runs_from_the_bundle(host):
+    assert json.loads(get(host, "http://127.0.0.1:3000/api/health"))["version"] == "13.2.3"
+    assert not host.file("/etc/apt/sources.list.d/grafana.sources").exists
+
+
 def test_exporter_is_healthy(host):
     assert host.run("python3 /opt/linmonitor/current/health.py").stdout == ""
 
