@@ -5,14 +5,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
+from role_play import play
 
-CHECKOUT = Path(__file__).parents[2]
 SOURCES = "sources/ebpf_exporter-2.5.1-libbpf-1.2.0-libbpfgo-v0.6.0-libbpf-1.3.tar"
 PACKAGES = "packages/bookworm-x86_64.tar"
 BUNDLED = {name: {"path": f"/cache/{name}", "sha256": "a" * 64} for name in (SOURCES, PACKAGES)}
@@ -61,17 +57,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     ]
     written = {"content": "{{ answers | to_json }}", "dest": f"{scratch}/answers.json"}
     tasks.append({"ansible.builtin.copy": written})
-    files = [
-        str(CHECKOUT / f"roles/{role}/{part}/main.yml")
-        for role in ("toolchain", "libbpf", "ebpf_exporter")
-        for part in ("defaults", "vars")
-    ]
-    play = {"hosts": "localhost", "gather_facts": False, "vars_files": files, "tasks": tasks}
-    play["vars"] = {"ansible_python_interpreter": sys.executable}
-    (scratch / "play.yml").write_text(yaml.safe_dump([play]))
-    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(scratch / "play.yml")]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    play(scratch, ("toolchain", "libbpf", "ebpf_exporter"), tasks)
     return json.loads((scratch / "answers.json").read_text())
 
 

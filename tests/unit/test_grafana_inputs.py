@@ -6,15 +6,12 @@ from __future__ import annotations
 
 import configparser
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from ansible_collections.linmonitor.stack.plugins.filter.grafana import bundled_package, dashboards
+from role_play import CHECKOUT, play
 
-CHECKOUT = Path(__file__).parents[2]
 ROLE = CHECKOUT / "roles/grafana"
 GOOD = {"uid": "a", "title": "A"}
 POINT = {
@@ -84,13 +81,7 @@ def evaluated(tmp_path_factory) -> Path:
         "dest": f"{scratch}/grafana.ini",
     }
     tasks.append({"ansible.builtin.template": template, "vars": common | {"grafana_ini": INI}})
-    files = [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")]
-    play = {"hosts": "localhost", "gather_facts": False, "vars_files": files, "tasks": tasks}
-    play["vars"] = {"ansible_python_interpreter": sys.executable}
-    (scratch / "play.yml").write_text(yaml.safe_dump([play]))
-    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(scratch / "play.yml")]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    play(scratch, ("grafana",), tasks)
     return scratch
 
 
