@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import socket
 import struct
@@ -439,16 +440,20 @@ def wait_for_ack(sock: socket.socket) -> None:
         time.sleep(0.0005)
 
 
-def send_watched(sender: socket.socket, receiver: socket.socket, size: int) -> bool:
-    """Send one segment; say whether the receiver's threshold went down, by its own TCP_INFO.
+def send_watched(sender: socket.socket, receiver: socket.socket, size: int) -> int:
+    """Send one segment; return the receiver's threshold after it, by its own TCP_INFO.
 
     That is the second observer, so there must be one segment at a time.
     """
-    last = tcp_info(receiver, RCV_SSTHRESH)
     with contextlib.suppress(BlockingIOError):
         sender.send(bytes(size))
     wait_for_ack(sender)
-    return tcp_info(receiver, RCV_SSTHRESH) < last
+    return tcp_info(receiver, RCV_SSTHRESH)
+
+
+def times_lowered(thresholds: list[int]) -> int:
+    """Return how often a threshold went down from one look to the next."""
+    return sum(after < before for before, after in itertools.pairwise(thresholds))
 
 
 def exhaust(connections: int) -> int:
@@ -459,7 +464,7 @@ def exhaust(connections: int) -> int:
     holder = Capture(SERVER, "s0")
     for _ in range(connections):
         sender, receiver = connected(SMALL_SEGMENTS)
-        lowered += sum(send_watched(sender, receiver, 100) for _ in range(250))
+        lowered += times_lowered([send_watched(sender, receiver, 100) for _ in range(250)])
         close_all([sender, receiver])
     holder.close()
     sysctl(SERVER, "ipv4/tcp_rmem", usual)
@@ -471,16 +476,15 @@ def squeeze(connections: int) -> int:
     lowered = 0
     for _ in range(connections):
         sender, receiver = connected(ORDINARY)
-        for number in range(140):
-            phase = number % 70
-            if phase == 0:
-                receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
-            elif phase == 65:
-                receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        for size in (1 << 17, 2048) * 2:
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
             # Newer kernels lower it here already, for the new size.
-            lowered += send_watched(sender, receiver, 1000)
-            if phase < 40:
-                read_all(receiver)
+            thresholds = [tcp_info(receiver, RCV_SSTHRESH)]
+            for number in range(65 if size > 2048 else 5):
+                thresholds.append(send_watched(sender, receiver, 1000))
+                if number < 40 and size > 2048:
+                    read_all(receiver)
+            lowered += times_lowered(thresholds)
         close_all([sender, receiver])
     return lowered
 
