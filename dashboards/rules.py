@@ -34,7 +34,7 @@ def settings() -> dict[str, dict]:
 
 def configs() -> list[str]:
     """Return the names of the BPF configs that the collection ships."""
-    return sorted(path.stem for path in (ROOT / "files/bpf").glob("*.yaml"))
+    return sorted(path.stem for path in (ROOT / "files/bpf").glob("*/*.yaml"))
 
 
 def render(

@@ -47,7 +47,7 @@ def test_a_clang_of_debian_compiles_every_program(
     for arch in ("x86_64", "aarch64"):
         made = run(
             suite,
-            f"make -s -C /bpf OUT=/out/{clang}/{arch} ARCH={arch} LIBBPF_INCLUDE=/bpf/include"
+            f"make -s -C /bpf/build OUT=/out/{clang}/{arch} ARCH={arch} LIBBPF_INCLUDE=/bpf/include"
             f" CLANG=clang-{clang} LLVM_STRIP=llvm-strip-{clang}",
         )
         assert (made.returncode, made.stdout, made.stderr) == (0, "", "")

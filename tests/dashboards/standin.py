@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in exporter: the series that files/bpf/*.yaml declare, growing with time.
+"""A stand-in exporter: the series that files/bpf/*/*.yaml declare, growing with time.
 
 It proves that queries fit the series, never that the series are true.
 """
@@ -62,7 +62,7 @@ def _histogram(name: str, metric: dict, labels: dict[str, str], count: float) ->
 def page(configs: Path, seconds: float) -> str:
     """Return what an exporter shows that has counted for `seconds`."""
     out = [_text(f"{PREFIX}build_info", {"version": "2.5.1"}, 1)]
-    for number, path in enumerate(sorted(configs.glob("*.yaml"))):
+    for number, path in enumerate(sorted(configs.glob("*/*.yaml"))):
         identity = {"id": str(number)}
         program = {"config": path.stem, "program": path.stem.replace("-", "_"), "tag": "stand-in"}
         out += [

@@ -249,7 +249,7 @@ ASKED = _asked()
 def _shipped() -> dict[str, dict]:
     """Return kind, config, labels and bucket edges of each metric of our programs, by full name."""
     shipped = {}
-    for path in (rules.ROOT / "files/bpf").glob("*.yaml"):
+    for path in (rules.ROOT / "files/bpf").glob("*/*.yaml"):
         kinds = yaml.safe_load(path.read_text())["metrics"]
         for kind, declared in kinds.items():
             for metric in declared:

@@ -23,7 +23,7 @@ path = "/dev/null"
 libbpf-sys = "=1.2.1"
 """
 
-sys.path.insert(0, str(SOURCES))
+sys.path.insert(0, str(SOURCES / "build"))
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def libbpf_include() -> Path:
 def programs(arch: str = "x86_64") -> Path:
     """Build all programs for an architecture; return the artifact's folder."""
     folder = Path(tempfile.mkdtemp(prefix="programs-"))
-    make = ["make", "-s", "-C", str(SOURCES), f"OUT={folder}", f"ARCH={arch}"]
+    make = ["make", "-s", "-C", str(SOURCES / "build"), f"OUT={folder}", f"ARCH={arch}"]
     make += [f"LIBBPF_INCLUDE={libbpf_include()}", f"PYTHON={sys.executable}"]
     done = subprocess.run(make, check=False, capture_output=True, text=True)
     if done.returncode or done.stderr:

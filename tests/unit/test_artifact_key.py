@@ -10,23 +10,25 @@ from pathlib import Path
 import pytest
 from ansible_collections.linmonitor.stack.plugins.filter import artifact
 
+SOURCES = ("catalogue.yml", "a/a.bpf.c", "a/a.yaml", "a/README.md", "include/a.h", "build/Makefile")
+
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    (tmp_path / "include").mkdir()
-    for name in ("catalogue.yml", "a.bpf.c", "a.yaml", "include/a.h", "README.md"):
+    for name in SOURCES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["catalogue.yml", "a.bpf.c", "a.yaml", "include/a.h"])
+@pytest.mark.parametrize("name", [name for name in SOURCES if not name.endswith(".md")])
 def test_source_of_a_program_is_part_of_the_key(programs, name):
     before = artifact.programs_sha256(str(programs))
     (programs / name).write_text("edited")
     assert artifact.programs_sha256(str(programs)) != before
 
 
-@pytest.mark.parametrize("name", ["README.md", "include/NOTES.md"])
+@pytest.mark.parametrize("name", ["a/README.md", "include/NOTES.md"])
 def test_page_is_no_part_of_the_key(programs, name):
     before = artifact.programs_sha256(str(programs))
     (programs / name).write_text("edited")

@@ -38,7 +38,8 @@ WORST_CASE = {
 
 
 def exporter_config(config: str) -> dict:
-    return yaml.safe_load((SOURCES / f"{config}.yaml").read_text(encoding="utf-8"))["metrics"]
+    text = (SOURCES / config / f"{config}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["metrics"]
 
 
 def metrics(config: str) -> list[dict]:
@@ -53,7 +54,7 @@ def objects(config: str, arch: str = "x86_64") -> list[dict]:
 
 
 def sources() -> set[str]:
-    return {path.name.removesuffix(".bpf.c") for path in SOURCES.glob("*.bpf.c")}
+    return {path.name.removesuffix(".bpf.c") for path in SOURCES.glob("*/*.bpf.c")}
 
 
 def test_catalogue_names_every_source() -> None:
@@ -76,7 +77,7 @@ def test_maps_fit_the_labels(config: str, arch: str) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_histograms_have_room_for_all_their_slots(config: str) -> None:
-    text = (SOURCES / f"{config}.bpf.c").read_text(encoding="utf-8")
+    text = (SOURCES / config / f"{config}.bpf.c").read_text(encoding="utf-8")
     numbers = dict(re.findall(r"#define (\w+) (\d+)", text))
     maps = {entry["name"]: entry for entry in objects(config)[0]["maps"]}
     for histogram in exporter_config(config).get("histograms", []):
@@ -167,7 +168,8 @@ def test_manifest_is_the_same_every_time(tmp_path) -> None:
     declared = {"key": "k", "arch": "x86_64", "inputs": {"a": 1}, "observed": {}}
     inputs.write_text(json.dumps(declared), encoding="utf-8")
     root = programs()
-    command = [sys.executable, SOURCES / "make_manifest.py", "--root", root, "--inputs", inputs]
+    script = SOURCES / "build" / "make_manifest.py"
+    command = [sys.executable, script, "--root", root, "--inputs", inputs]
     texts = []
     for _ in range(2):
         subprocess.run(command, check=True)

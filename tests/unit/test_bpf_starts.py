@@ -7,7 +7,7 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from bpf_build import compile_c
+from bpf_build import SOURCES, compile_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,7 +77,8 @@ EVENTS = st.lists(st.tuples(REQUESTS, st.sampled_from([1, SECOND, 61 * SECOND]))
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory):
     target = tmp_path_factory.mktemp("starts") / "starts.so"
-    compile_c(SHIM, target, "-shared", "-fPIC", "-Wno-unused-function", "-D__TARGET_ARCH_x86")
+    compile_c(SHIM, target, "-shared", "-fPIC", "-Wno-unused-function", "-D__TARGET_ARCH_x86",
+              f"-I{SOURCES / 'biolatency'}")  # fmt: skip
     library = ctypes.CDLL(str(target))
     library.issue.argtypes = [ctypes.c_uint64] * 2
     for name, arguments in (("complete", 1), ("lost", 0)):

@@ -117,7 +117,7 @@ def main() -> None:
         help="catalogue of the programs in the artifact; more than one are merged (default: ours)",
     )
     options = parser.parse_args()
-    own = Path(__file__).with_name("catalogue.yml")
+    own = Path(__file__).parents[1] / "catalogue.yml"
     try:
         catalogue = join(
             merge([load(path) for path in options.catalogue or [own]]), options.root / "programs"
