@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/variables.md from the argument specifications of the roles."""
+"""Write docs/variables.md from the argument specifications of roles and playbooks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ PAGE = Path("docs/variables.md")
 HEAD = """\
 # Variables
 
-Generated from `roles/*/meta/argument_specs.yml` by `make docs`; a test compares them with
-`roles/*/defaults/main.yml`. Set them in your inventory.
+Generated from `meta/playbook_variables.yml` and `roles/*/meta/argument_specs.yml` by `make docs`; a
+test compares the latter with `roles/*/defaults/main.yml`. Set them in your inventory, for all,
+a group or a host, or with `-e`: playbooks override none of them.
+
+## Playbooks
+
+Read by the playbooks, and by roles wherever they are used.
 """
+PLAYBOOK_VARIABLES = Path("meta/playbook_variables.yml")
 
 
 def text(value: object) -> str:
@@ -23,14 +29,14 @@ def text(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def table(options: dict) -> list[str]:
-    """Return the rows of a role's options."""
+def table(options: dict, missing: str = "required") -> list[str]:
+    """Return the rows of some options; `missing` stands where there is no default."""
     lines = ["| variable | type | default | meaning |", "|---|---|---|---|"]
     for name, option in options.items():
         default = yaml.safe_dump(option.get("default"), default_flow_style=True, width=10**6)
         shown = default.removesuffix("\n").removesuffix("\n...") if "default" in option else ""
         choices = f" One of {', '.join(option['choices'])}." if "choices" in option else ""
-        code = f"`{text(shown)}`" if shown else "required"
+        code = f"`{text(shown)}`" if shown else missing
         meaning = text(option["description"]) + choices
         lines.append(f"| `{name}` | {option['type']} | {code} | {meaning} |")
     return lines
@@ -38,7 +44,8 @@ def table(options: dict) -> list[str]:
 
 def render() -> str:
     """Return the whole page."""
-    lines = [HEAD]
+    playbooks = yaml.safe_load((CHECKOUT / PLAYBOOK_VARIABLES).read_text())["options"]
+    lines = [HEAD, *table(playbooks, missing="not set"), ""]
     for path in sorted((CHECKOUT / "roles").glob("*/meta/argument_specs.yml")):
         role = path.parts[-3]
         seen: dict = {}
