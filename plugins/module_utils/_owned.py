@@ -1,0 +1,267 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What on a host is ours: by a record that is written before the files, or by our marker."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import json
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+
+# In a comment of every file of ours whose format has comments.
+MARKER = "Managed by linmonitor.stack"
+INSTALLED = "/var/lib/linmonitor/installed"
+# What an uninstall left: data, and the users that own it.
+LEFT = "/var/lib/linmonitor/left"
+COPY = ".before-linmonitor"
+FORMAT = 1
+# Where systemd takes units from that it did not generate.
+UNIT_FOLDERS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/transient",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+# Folders of the system: what lies in them belongs to many.
+IN_VAR = ("backups", "cache", "lib", "lib/private", "local", "log", "mail", "opt", "spool", "tmp")
+IN_USR = ("bin", "etc", "games", "include", "lib", "libexec", "local", "sbin", "share", "src")
+SHARED = {"/var/" + name for name in IN_VAR}
+SHARED |= {prefix + name for prefix in ("/usr/", "/usr/local/") for name in IN_USR}
+NOT_THEIRS = ("lost+found",)
+
+
+def new_record():
+    # type: () -> dict
+    """Return a record of nothing.
+
+    files: path to {marked, copy}; data: path to None, or owner, group and mode of a folder that
+    was there; users and groups: name to whether we made it; units: name to the state of somebody
+    else's unit that ours replaced.
+    """
+    return {
+        "format": FORMAT, "files": {}, "trees": [], "folders": [], "data": {},
+        "users": {}, "groups": {}, "units": {}, "notes": {},
+    }  # fmt: skip
+
+
+def load(path):
+    # type: (str) -> dict | None
+    """Return the record in `path`, or None where there is none."""
+    try:
+        with open(path) as stream:
+            record = json.load(stream)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    if record.get("format") != FORMAT:
+        raise ValueError("%s has the format %s, not %s" % (path, record.get("format"), FORMAT))
+    return record
+
+
+def save(path, record):
+    # type: (str, dict) -> None
+    """Write a record so that a cut leaves the old one or the new one."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    with os.fdopen(handle, "w") as stream:
+        json.dump(record, stream, indent=2, sort_keys=True)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.chmod(draft, 0o644)
+    os.rename(draft, path)
+
+
+def others(name):
+    # type: (str) -> list
+    """Return the records of other names."""
+    if not os.path.isdir(INSTALLED):
+        return []
+    names = [entry for entry in os.listdir(INSTALLED) if entry.endswith(".json")]
+    paths = [os.path.join(INSTALLED, entry) for entry in names if entry != name + ".json"]
+    return [record for record in map(load, sorted(paths)) if record]
+
+
+def resolved(path):
+    # type: (str) -> str
+    """Return where a file lies: links above it are followed, it itself may be one."""
+    path = os.path.abspath(path)
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def marked(path):
+    # type: (str) -> bool
+    """Say whether a file carries our marker."""
+    try:
+        with open(path, "rb") as stream:
+            return MARKER.encode() in stream.read(1 << 16)
+    except OSError:
+        return False
+
+
+def fault_of_file(path):
+    # type: (str) -> str
+    """Return why a file is not one of ours, or nothing."""
+    if not os.path.lexists(path):
+        return ""
+    if os.path.islink(path) and os.path.realpath(path) == "/dev/null":
+        return "is masked (a link to /dev/null)"
+    if os.path.isdir(path):
+        return "is a folder"
+    if marked(path):
+        return ""
+    if os.path.islink(path):
+        return "is a link to %s, which is not ours" % os.readlink(path)
+    return "is there and not ours"
+
+
+def too_wide(path):
+    # type: (str) -> bool
+    """Say whether a folder is one of the system's, or holds the records themselves."""
+    path = os.path.realpath(path)
+    parts = path.strip("/").split("/")
+    return (
+        len(parts) < 2
+        or path in SHARED
+        or (parts[0] == "home" and len(parts) == 2)
+        or os.path.realpath(INSTALLED).startswith(path + "/")
+    )
+
+
+def held(path):
+    # type: (str) -> list
+    """Return the names in a folder but those that a file system brings."""
+    return sorted(name for name in os.listdir(path) if name not in NOT_THEIRS)
+
+
+def fault_of_data(path, uids):
+    # type: (str, set) -> str
+    """Return why a folder cannot take our data, or nothing; `uids` are our service's users."""
+    if too_wide(path):
+        return "is a folder that others use; name a folder below it"
+    if os.path.islink(path) and not os.path.exists(path):
+        return "is a link to %s, which does not exist" % os.readlink(path)
+    if not os.path.exists(path):
+        return ""
+    if not os.path.isdir(path):
+        return "is no folder"
+    if os.stat(path).st_uid in uids:
+        return ""
+    names = held(path)
+    return "holds %s, which is not ours" % some(names) if names else ""
+
+
+def some(names):
+    # type: (list) -> str
+    """Return the first names of a list, and how many more there are."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (" and %s more" % more if more > 0 else "")
+
+
+def strangers(path, uids):
+    # type: (str, set) -> list
+    """Return what below a folder belongs to none of the users."""
+    found = []
+    for parent, folders, names in os.walk(path):
+        if parent == path:
+            folders[:] = [name for name in folders if name not in NOT_THEIRS]
+        full = (os.path.join(parent, name) for name in folders + names)
+        found += [entry for entry in full if os.lstat(entry).st_uid not in uids]
+    return sorted(found)
+
+
+def missing_parents(path):
+    # type: (str) -> list
+    """Return the folders above a path that do not exist yet."""
+    found = []
+    parent = os.path.dirname(path)
+    while not os.path.exists(parent):
+        found.append(parent)
+        parent = os.path.dirname(parent)
+    return found
+
+
+def unit_files(unit):
+    # type: (str) -> list
+    """Return the files and drop-ins that a unit has, each once."""
+    found = {}
+    for folder in UNIT_FOLDERS:
+        path = os.path.join(folder, unit)
+        if os.path.lexists(path):
+            found[resolved(path)] = path
+        if os.path.isdir(path + ".d"):
+            for name in sorted(os.listdir(path + ".d")):
+                if name.endswith(".conf"):
+                    found[resolved(os.path.join(path + ".d", name))] = path + ".d/" + name
+    return [found[key] for key in sorted(found)]
+
+
+def same(one, other):
+    # type: (str, str) -> bool
+    """Say whether two paths hold the same file or the same link."""
+    if os.path.islink(one) or os.path.islink(other):
+        both = os.path.islink(one) and os.path.islink(other)
+        return both and os.readlink(one) == os.readlink(other)
+    return os.path.isfile(other) and filecmp.cmp(one, other, shallow=False)
+
+
+def keep_copy(path):
+    # type: (str) -> str
+    """Copy a file with owner, mode and times beside itself; a cut leaves no half copy."""
+    copy, draft = path + COPY, path + COPY + ".new"
+    if os.path.lexists(copy):
+        return copy
+    if os.path.lexists(draft):
+        os.unlink(draft)
+    shutil.copy2(path, draft, follow_symlinks=False)
+    before = os.lstat(path)
+    os.chown(draft, before.st_uid, before.st_gid, follow_symlinks=False)
+    if not os.path.islink(path):
+        os.chmod(draft, stat.S_IMODE(before.st_mode))
+    os.rename(draft, copy)
+    return copy
+
+
+def take_away(path, entry):
+    # type: (str, dict) -> str
+    """Remove a recorded file, or put back what it replaced; return why it was kept, or nothing."""
+    if entry["copy"] and not os.path.lexists(entry["copy"]):
+        return ""  # put back by an earlier run
+    if os.path.lexists(path) and entry["marked"] and not marked(path):
+        beside = "; what it replaced is %s" % entry["copy"] if entry["copy"] else ""
+        return "somebody put another file in the place of ours" + beside
+    if entry["copy"]:
+        os.replace(entry["copy"], path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+    return ""
+
+
+def uids_of(names):
+    # type: (list) -> set
+    """Return the ids of those users that exist."""
+    found = set()
+    for name in names:
+        with contextlib.suppress(KeyError):
+            found.add(pwd.getpwnam(name).pw_uid)
+    return found
+
+
+def empty(path):
+    # type: (str) -> None
+    """Remove everything in a folder but what the file system brought."""
+    for name in held(path):
+        full = os.path.join(path, name)
+        if os.path.isdir(full) and not os.path.islink(full):
+            shutil.rmtree(full)
+        else:
+            os.unlink(full)

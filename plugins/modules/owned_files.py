@@ -1,0 +1,533 @@
+#!/usr/bin/python
+# Copyright: linmonitor.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: owned_files
+short_description: Record what a role puts on a host, and take exactly that away
+version_added: 1.0.0
+description:
+  - With O(state=present) a role says what it is about to write. What is there and not ours is
+    answered in RV(foreign) and nothing is changed; else the record
+    C(/var/lib/linmonitor/installed/NAME.json) is written, before the files, so that a run that is
+    cut off leaves nothing that nobody owns. The role writes its files afterwards.
+  - A file is ours if it is recorded, or carries the line C(Managed by linmonitor.stack) in a
+    comment, or is named in O(known).
+  - With O(state=absent) what is recorded goes, file by file. Adopted originals come back, with the
+    state of their units. Folders go when they are empty, users when nothing runs as them and no
+    file is theirs. The record goes last, so that the next run finishes what was cut off.
+  - Parents of what is listed that do not exist yet count as made by the role.
+  - With a name alone nothing is changed, and the record is told.
+author:
+  - The linmonitor.stack maintainers (@linmonitor)
+attributes:
+  check_mode:
+    support: full
+    description: Says what it would record or remove.
+  diff_mode:
+    support: none
+    description: Records are not shown.
+options:
+  name:
+    description: Whose files these are.
+    type: str
+    required: true
+  state:
+    description: Whether the role is about to write, or to leave.
+    type: str
+    default: present
+    choices: [present, absent]
+  paths:
+    description: >-
+      Files that carry the marker. One that somebody replaced by a file without it stays when the
+      role leaves.
+    type: list
+    elements: path
+    default: []
+  unmarked:
+    description: Files of formats without comments, and binaries.
+    type: list
+    elements: path
+    default: []
+  folders:
+    description: Folders that others may use too; only what did not exist counts as made.
+    type: list
+    elements: path
+    default: []
+  trees:
+    description: Folders that are unpacked whole and removed whole.
+    type: list
+    elements: path
+    default: []
+  data:
+    description:
+      - Folders of what the service measures. They stay when the role leaves, unless O(purge).
+      - One that holds something is ours only if it is recorded or belongs to one of O(users).
+        Others' data is never adopted.
+    type: list
+    elements: path
+    default: []
+  users:
+    description: System users that the role makes where they do not exist.
+    type: list
+    elements: str
+    default: []
+  groups:
+    description: System groups that the role makes where they do not exist.
+    type: list
+    elements: str
+    default: []
+  units:
+    description:
+      - Units that the role writes to C(/etc/systemd/system), with the marker.
+      - A unit of that name in another place of systemd, a drop-in for it or a mask is foreign too.
+    type: list
+    elements: str
+    default: []
+  notes:
+    description: What else the role must know when it leaves. A value that is recorded stays.
+    type: dict
+    default: {}
+  known:
+    description: >-
+      Those of the listed paths, users and groups that are ours by a proof of the caller's, such as
+      an older deployment that had no record.
+    type: list
+    elements: str
+    default: []
+  adopt:
+    description: >-
+      Replace files that are not ours, after a copy was kept beside each as
+      C(PATH.before-linmonitor).
+    type: bool
+    default: false
+  purge:
+    description: With O(state=absent), delete the recorded data too.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Record what will be written
+  linmonitor.stack.owned_files:
+    name: prometheus
+    paths: [/etc/linmonitor/prometheus/prometheus.yml]
+    data: [/var/lib/linmonitor/prometheus]
+    users: [linmonitor-prometheus]
+    units: [linmonitor-prometheus.service]
+    adopt: "{{ prometheus_adopt }}"
+  register: owned
+
+- name: Refuse what is not ours
+  ansible.builtin.assert:
+    that: owned.foreign | length == 0
+
+- name: Take it away and leave the data
+  linmonitor.stack.owned_files:
+    name: prometheus
+    state: absent
+"""
+
+RETURN = r"""
+foreign:
+  description: What is there and not ours; nothing was changed then.
+  returned: when state is present
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The file or folder.
+      type: str
+    reason:
+      description: Why it is not ours, as the end of a sentence that begins with the path.
+      type: str
+    package:
+      description: The distribution package that it belongs to, or nothing.
+      type: str
+    adoptable:
+      description: Whether O(adopt) would take it.
+      type: bool
+  sample: [{path: /etc/a.conf, reason: is there and not ours, package: a, adoptable: true}]
+record:
+  description: >-
+    The record, or what it was before it was removed. C(users) and C(groups) say of each name
+    whether we made it; C(notes) are the role's. Empty where there is none.
+  returned: always
+  type: dict
+  sample: {files: {/etc/a.conf: {marked: true, copy: null}}, users: {a: true}, notes: {}}
+kept:
+  description: What is recorded and was not removed, with the reason.
+  returned: when state is absent
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The file, folder or user.
+      type: str
+    reason:
+      description: Why it stays.
+      type: str
+  sample: [{path: linmonitor-prometheus, reason: owns /srv/metrics}]
+"""
+
+import contextlib
+import copy
+import grp
+import os
+import pwd
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.converters import to_native
+from ansible_collections.linmonitor.stack.plugins.module_utils import _owned
+
+UNITS = "/etc/systemd/system"
+LOCAL = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
+KINDS = ("paths", "unmarked", "folders", "trees", "data", "users", "groups", "units", "notes")
+
+
+def exists(lookup, name):
+    """Say whether a user or group exists."""
+    try:
+        lookup(name)
+    except KeyError:
+        return False
+    return True
+
+
+class Owner:
+    """One role's record, and what is done by it."""
+
+    def __init__(self, module):
+        self.module = module
+        self.params = module.params
+        self.record_file = os.path.join(_owned.INSTALLED, self.params["name"] + ".json")
+        self.left_file = os.path.join(_owned.LEFT, self.params["name"] + ".json")
+        self.stored = _owned.load(self.record_file)
+        self.left = _owned.load(self.left_file)
+        self.record = copy.deepcopy(self.stored or self.left or _owned.new_record())
+        self.changed = False
+        self.kept = []
+
+    def _run(self, *command):
+        return self.module.run_command(list(command), environ_update={"LC_ALL": "C"})
+
+    def _act(self, function, *arguments):
+        """Do something unless only asked what would be done."""
+        self.changed = True
+        if not self.module.check_mode:
+            function(*arguments)
+
+    # --- present
+
+    def package(self, path):
+        """Name the package that a path belongs to, under each spelling that dpkg may know."""
+        bare = path[4:] if path.startswith("/usr/") else path
+        if self.module.get_bin_path("dpkg-query") is None:
+            return ""
+        for spelling in sorted({path, os.path.realpath(path), bare, "/usr" + bare}):
+            code, out, _err = self._run("dpkg-query", "--search", "--", spelling)
+            owners = [line for line in out.splitlines() if not line.startswith("diversion ")]
+            if code == 0 and owners:
+                return owners[0].split(":")[0]
+        return ""
+
+    def foreign(self):
+        """Return what is there and not ours."""
+        known = set(self.params["known"])
+        found = {}
+
+        def fault(path, reason, adoptable=True):
+            if reason and path not in known and path not in found:
+                package = self.package(path)
+                found[path] = dict(path=path, reason=reason, package=package, adoptable=adoptable)
+
+        for path in self._files():
+            if _owned.resolved(path) not in self.record["files"]:
+                reason = _owned.fault_of_file(path)
+                fault(path, reason, adoptable=reason != "is a folder")
+        for unit in self.params["units"]:
+            own = os.path.join(UNITS, unit)
+            if _owned.resolved(own) not in self.record["files"] and not _owned.marked(own):
+                for path in _owned.unit_files(unit):
+                    fault(path, "belongs to a unit %s that is not ours" % unit)
+        for path in self.params["trees"]:
+            if os.path.lexists(path) and os.path.realpath(path) not in self.record["trees"]:
+                fault(path, "is there and not ours", adoptable=False)
+        uids = _owned.uids_of(self.params["users"])
+        for path in self.params["data"]:
+            if os.path.realpath(path) not in self.record["data"]:
+                fault(path, _owned.fault_of_data(path, uids), adoptable=False)
+        for path, entry in found.items():
+            place = path + _owned.COPY
+            if entry["adoptable"] and os.path.lexists(place) and not _owned.same(path, place):
+                entry.update(adoptable=False, reason="is not ours, and %s is taken" % place)
+        return [found[path] for path in sorted(found)]
+
+    def _files(self):
+        units = [os.path.join(UNITS, unit) for unit in self.params["units"]]
+        return self.params["paths"] + units + self.params["unmarked"]
+
+    def _adopt(self, foreign):
+        """Keep copies, and the states of units that ours will stand for."""
+        files = {_owned.resolved(path) for path in self._files()}
+        for entry in foreign:
+            if _owned.resolved(entry["path"]) in files:
+                self._act(_owned.keep_copy, entry["path"])
+        for unit in self.params["units"]:
+            if not any(entry["path"] in _owned.unit_files(unit) for entry in foreign):
+                continue
+            _code, out, _err = self._run(
+                "systemctl", "show", "--property=ActiveState,UnitFileState", unit
+            )
+            said = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+            self.record["units"][unit] = dict(
+                active=said.get("ActiveState") == "active",
+                enabled=said.get("UnitFileState") == "enabled",
+            )
+
+    def _note(self, foreign):
+        """Join what is listed to the record."""
+        record, params, known = self.record, self.params, set(self.params["known"])
+        theirs = {_owned.resolved(entry["path"]) for entry in foreign}
+        made = {folder for other in _owned.others(params["name"]) for folder in other["folders"]}
+        folders = set(record["folders"])
+        listed = self._files() + params["folders"] + params["trees"] + params["data"]
+        for path in listed:
+            folders.update(_owned.missing_parents(_owned.resolved(path)))
+            parents = os.path.dirname(_owned.resolved(path)) + "/"
+            folders.update(folder for folder in made if parents.startswith(folder + "/"))
+        for path in params["folders"]:
+            if path in known or path in made or not os.path.exists(path):
+                folders.add(os.path.realpath(path))
+        record["folders"] = sorted(folders)
+        for path in self._files():
+            place = _owned.resolved(path)
+            saved = place + _owned.COPY if place in theirs else None
+            entry = dict(marked=path not in params["unmarked"], copy=saved)
+            record["files"].setdefault(place, entry)
+        record["trees"] = sorted(set(record["trees"]) | set(map(os.path.realpath, params["trees"])))
+        for path in params["data"]:
+            place = os.path.realpath(path)
+            before = None
+            if os.path.isdir(place) and path not in known:
+                status = os.stat(place)
+                if status.st_uid not in _owned.uids_of(params["users"]):
+                    before = [status.st_uid, status.st_gid, status.st_mode & 0o7777]
+            record["data"].setdefault(place, before)
+        for kind, lookup in (("users", pwd.getpwnam), ("groups", grp.getgrnam)):
+            for name in params[kind]:
+                record[kind].setdefault(name, name in known or not exists(lookup, name))
+        for unit in params["units"]:
+            record["units"].setdefault(unit, None)
+        for key, value in params["notes"].items():
+            record["notes"].setdefault(key, value)
+
+    def present(self):
+        """Answer what is foreign, or record what will be written."""
+        if not any(self.params[kind] for kind in KINDS):
+            return dict(changed=False, foreign=[], record=self.stored or {})
+        foreign = self.foreign()
+        adopt = self.params["adopt"]
+        if foreign and not (adopt and all(entry["adoptable"] for entry in foreign)):
+            return dict(changed=False, foreign=foreign, record=self.stored or {})
+        self._adopt(foreign)
+        self._note(foreign)
+        if self.record != self.stored:
+            self._act(_owned.save, self.record_file, self.record)
+        if self.left:
+            self._act(os.unlink, self.left_file)
+        return dict(changed=self.changed, foreign=[], record=self.record)
+
+    # --- absent
+
+    def absent(self):
+        """Take away what is recorded."""
+        before = copy.deepcopy(self.stored or self.left or {})
+        if not before:
+            return dict(changed=False, kept=[], record={})
+        if self.params["purge"]:
+            self._refuse_others_data()
+        units = [unit for unit in self.record["units"] if self._unit_is_ours(unit)]
+        for unit in units:
+            self._act(self._run, "systemctl", "disable", "--now", unit)
+        for path, entry in sorted(self.record["files"].items()):
+            if os.path.lexists(path) or entry["copy"]:
+                self._take_away(path, entry)
+        for path in self.record["trees"]:
+            if os.path.isdir(path):
+                self._act(shutil.rmtree, path)
+        if self.record["units"] and self.stored and not self.module.check_mode:
+            self._put_units_back()
+        self._remove_data()
+        self._remove_folders()
+        self._remove_people()
+        self._close()
+        return dict(changed=self.changed, kept=self.kept, record=before)
+
+    def _unit_is_ours(self, unit):
+        path = _owned.resolved(os.path.join(UNITS, unit))
+        return path in self.record["files"] and _owned.marked(path)
+
+    def _refuse_others_data(self):
+        uids = _owned.uids_of(self.record["users"])
+        for path in self.record["data"]:
+            reason = ""
+            if os.path.isdir(path):
+                found = _owned.strangers(path, uids)
+                if _owned.too_wide(path):
+                    reason = "is a folder that others use"
+                elif found:
+                    reason = "holds files of others: %s" % _owned.some(found)
+            if reason:
+                self.module.fail_json(
+                    msg="%s %s. Nothing was removed; delete by hand what you do not need."
+                    % (path, reason)
+                )
+
+    def _take_away(self, path, entry):
+        if self.module.check_mode:
+            self.changed = True
+            return
+        there = os.path.lexists(path)
+        reason = _owned.take_away(path, entry)
+        if reason:
+            self.kept.append(dict(path=path, reason=reason))
+        else:
+            self.changed = self.changed or there
+
+    def _put_units_back(self):
+        self._run("systemctl", "daemon-reload")
+        for unit, state in self.record["units"].items():
+            for verb, wanted in (("enable", "enabled"), ("start", "active")):
+                if state and state[wanted] and not self._unit_is_ours(unit):
+                    self._run("systemctl", verb, unit)
+
+    def _remove_data(self):
+        for path, before in self.record["data"].items():
+            if not self.params["purge"] or not os.path.isdir(path):
+                continue
+            if before is None:
+                self._act(shutil.rmtree, path)
+                continue
+            self._act(_owned.empty, path)
+            if not self.module.check_mode:
+                os.chown(path, before[0], before[1])
+                os.chmod(path, before[2])
+
+    def _remove_folders(self):
+        for path in sorted(self.record["folders"], key=len, reverse=True):
+            if os.path.isdir(path) and not os.listdir(path):
+                self._act(os.rmdir, path)
+
+    def _remove_people(self):
+        for kind, lookup, option, command in (
+            ("users", pwd.getpwnam, "-uid", "userdel"),
+            ("groups", grp.getgrnam, "-gid", "groupdel"),
+        ):
+            for name, made in self.record[kind].items():
+                if not made or not exists(lookup, name):
+                    continue
+                reason = self._in_use(lookup(name)[2], option)
+                if reason:
+                    self.kept.append(dict(path=name, reason=reason))
+                    continue
+                self.changed = True
+                if not self.module.check_mode:
+                    code, _out, err = self._run(command, name)
+                    # Where the last user goes, login.defs may let its group go with it.
+                    if code != 0:
+                        self.module.fail_json(msg="%s %s: %s" % (command, name, err.strip()))
+
+    def _in_use(self, number, option):
+        """Return what still needs a user or group, or nothing."""
+        if option == "-gid":
+            members = [user.pw_name for user in pwd.getpwall() if user.pw_gid == number]
+            members += grp.getgrgid(number).gr_mem
+            if members:
+                return "is a group of %s" % _owned.some(members)
+        else:
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    if os.stat("/proc/" + process).st_uid == number:
+                        return "process %s runs as it" % process
+                except OSError:
+                    continue
+        with open("/proc/self/mounts") as stream:
+            mounts = [line.split()[1:3] for line in stream]
+        tops = [place.encode().decode("unicode_escape") for place, kind in mounts if kind in LOCAL]
+        # Data first: that is where it usually is.
+        for top in [*self.record["data"], *tops]:
+            if not os.path.isdir(top):
+                continue
+            command = ["find", top, "-xdev", option, str(number), "-print", "-quit"]
+            _code, out, _err = self._run(*command)
+            if out.strip():
+                return "owns %s" % out.strip()
+        return ""
+
+    def _close(self):
+        """Remove the record, after what outlasts it was written down."""
+        left = _owned.new_record()
+        stay = {entry["path"] for entry in self.kept}
+        for path, before in self.record["data"].items():
+            if os.path.isdir(path) and not self.params["purge"]:
+                left["data"][path] = before
+                above = [top for top in self.record["folders"] if path.startswith(top + "/")]
+                left["folders"] = sorted(set(left["folders"]) | set(above))
+        for kind in ("users", "groups"):
+            for name, made in self.record[kind].items():
+                if left["data"] or name in stay:
+                    left[kind][name] = made
+        if self.module.check_mode:
+            self.changed = self.changed or self.stored is not None
+            return
+        if left["data"] or left["users"] or left["groups"]:
+            if left != self.left:
+                self._act(_owned.save, self.left_file, left)
+        elif self.left:
+            self._act(os.unlink, self.left_file)
+        if self.stored is not None:
+            self._act(os.unlink, self.record_file)
+        for folder in (_owned.INSTALLED, _owned.LEFT, os.path.dirname(_owned.INSTALLED)):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def main():
+    """Run the module."""
+    lists = dict(type="list", elements="path", default=[])
+    names = dict(type="list", elements="str", default=[])
+    module = AnsibleModule(
+        argument_spec=dict(
+            name=dict(type="str", required=True),
+            state=dict(type="str", default="present", choices=["present", "absent"]),
+            paths=lists,
+            unmarked=lists,
+            folders=lists,
+            trees=lists,
+            data=lists,
+            users=names,
+            groups=names,
+            units=names,
+            notes=dict(type="dict", default={}),
+            known=names,
+            adopt=dict(type="bool", default=False),
+            purge=dict(type="bool", default=False),
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        owner = Owner(module)
+        answer = owner.absent() if module.params["state"] == "absent" else owner.present()
+    except (OSError, ValueError) as error:
+        module.fail_json(msg="%s: %s" % (module.params["name"], to_native(error)))
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()

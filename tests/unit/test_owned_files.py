@@ -1,0 +1,313 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is there and not ours stays; what is recorded goes, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+from ansible_collections.linmonitor.stack.plugins.module_utils import _owned
+from ansible_collections.linmonitor.stack.plugins.modules import owned_files
+
+OURS = "# Managed by linmonitor.stack\nours\n"
+THEIRS = "theirs\n"
+UNIT = "linmonitor-test.service"
+ME = pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch) -> Path:
+    """Give a folder that stands for the host's file system."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "units").mkdir()
+    monkeypatch.setattr(_owned, "INSTALLED", str(tmp_path / "state/installed"))
+    monkeypatch.setattr(_owned, "LEFT", str(tmp_path / "state/left"))
+    folders = (str(tmp_path / "units"), str(tmp_path / "package"))
+    monkeypatch.setattr(_owned, "UNIT_FOLDERS", folders)
+    monkeypatch.setattr(owned_files, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(owned_files, "LOCAL", ())
+    return tmp_path
+
+
+@pytest.fixture
+def own(run, host):
+    """Call the module for the role `a`; paths are below the host."""
+
+    def call(state="present", **arguments):
+        for kind in ("paths", "unmarked", "folders", "trees", "data", "known"):
+            if kind in arguments:
+                arguments[kind] = [str(host / name) for name in arguments[kind]]
+        return run(owned_files, name="a", state=state, **arguments)
+
+    return call
+
+
+def listed(host: Path) -> list[str]:
+    return sorted(str(path.relative_to(host)) for path in host.rglob("*"))
+
+
+def test_record_is_written_before_the_files(own, host):
+    assert own(paths=["etc/a.conf"])["changed"]
+    record = json.loads((host / "state/installed/a.json").read_text())
+    assert list(record["files"]) == [str(host / "etc/a.conf")]
+    assert not (host / "etc/a.conf").exists()
+
+
+def test_second_run_changes_nothing(own, host):
+    arguments = {"paths": ["etc/a.conf"], "data": ["var/data"], "users": ["linmonitor-nobody"]}
+    own(**arguments)
+    (host / "etc/a.conf").write_text(OURS)
+    (host / "var/data").mkdir(parents=True)
+    (host / "var/data/block").write_text("samples")
+    assert not own(**arguments)["changed"]
+
+
+@pytest.mark.parametrize("kind", ["paths", "unmarked"])
+def test_what_is_there_and_not_ours_is_foreign(own, host, kind):
+    (host / "etc/a.conf").write_text(THEIRS)
+    answer = own(**{kind: ["etc/a.conf"]})
+    assert [entry["path"] for entry in answer["foreign"]] == [str(host / "etc/a.conf")]
+    assert not answer["changed"]
+    assert not (host / "state").exists()
+
+
+def test_marker_makes_a_file_ours(own, host):
+    (host / "etc/a.conf").write_text(OURS)
+    assert own(paths=["etc/a.conf"])["foreign"] == []
+
+
+def test_known_file_is_ours(own, host):
+    (host / "etc/a.json").write_text("{}")
+    assert own(unmarked=["etc/a.json"], known=["etc/a.json"])["foreign"] == []
+
+
+def test_masked_link_and_folder_are_foreign(own, host):
+    (host / "etc/masked").symlink_to("/dev/null")
+    (host / "etc/folder").mkdir()
+    (host / "etc/elsewhere").write_text(THEIRS)
+    (host / "etc/link").symlink_to(host / "etc/elsewhere")
+    found = own(paths=["etc/masked", "etc/folder", "etc/link"])["foreign"]
+    reasons = {Path(entry["path"]).name: entry["reason"] for entry in found}
+    assert "masked" in reasons["masked"]
+    assert "folder" in reasons["folder"]
+    assert "elsewhere" in reasons["link"]
+
+
+def test_path_below_a_link_is_the_same_file(own, host):
+    (host / "link").symlink_to(host / "etc")
+    own(paths=["link/a.conf"])
+    (host / "etc/a.conf").write_text(OURS)
+    assert not own(paths=["etc/a.conf"])["changed"]
+    own("absent")
+    assert not (host / "etc/a.conf").exists()
+    assert (host / "link").is_symlink()
+
+
+def test_package_is_named(own):
+    (entry,) = own(paths=["/usr/bin/dpkg"])["foreign"]
+    assert entry["package"] == "dpkg"
+
+
+def test_adopted_file_comes_back_as_it_was(own, host):
+    path = host / "etc/a.conf"
+    path.write_text(THEIRS)
+    path.chmod(0o604)
+    before = path.stat()
+    assert own(paths=["etc/a.conf"], adopt=True)["foreign"] == []
+    path.write_text(OURS)
+    path.chmod(0o644)
+    own("absent")
+    assert path.read_text() == THEIRS
+    assert (path.stat().st_mode, path.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert listed(host) == ["etc", "etc/a.conf", "units"]
+
+
+def test_copy_of_an_adopted_file_is_never_overwritten(own, host):
+    (host / "etc/a.conf").write_text(THEIRS)
+    (host / "etc/a.conf.before-linmonitor").write_text("an older copy\n")
+    (entry,) = own(paths=["etc/a.conf"], adopt=True)["foreign"]
+    assert "is taken" in entry["reason"]
+    assert (host / "etc/a.conf.before-linmonitor").read_text() == "an older copy\n"
+
+
+def test_adoption_that_was_cut_off_after_the_copy_goes_on(own, host):
+    (host / "etc/a.conf").write_text(THEIRS)
+    (host / "etc/a.conf.before-linmonitor").write_text(THEIRS)
+    assert own(paths=["etc/a.conf"], adopt=True)["foreign"] == []
+
+
+def test_removal_that_was_cut_off_keeps_what_was_put_back(own, host):
+    (host / "etc/a.json").write_text(THEIRS)
+    own(unmarked=["etc/a.json"], adopt=True)
+    (host / "etc/a.json.before-linmonitor").rename(host / "etc/a.json")
+    own("absent")
+    assert (host / "etc/a.json").read_text() == THEIRS
+
+
+def test_file_that_replaced_ours_is_kept(own, host):
+    own(paths=["etc/a.conf"])
+    (host / "etc/a.conf").write_text(THEIRS)
+    (entry,) = own("absent")["kept"]
+    assert entry["path"] == str(host / "etc/a.conf")
+    assert (host / "etc/a.conf").read_text() == THEIRS
+
+
+def test_changed_file_with_the_marker_goes(own, host):
+    own(paths=["etc/a.conf"])
+    (host / "etc/a.conf").write_text(OURS + "a person's line\n")
+    own("absent")
+    assert not (host / "etc/a.conf").exists()
+
+
+def test_folders_go_only_when_they_are_empty_and_made_by_us(own, host):
+    (host / "opt").mkdir()
+    own(paths=["etc/ours/a.conf", "etc/both/a.conf"], folders=["opt"])
+    for name in ("ours", "both"):
+        (host / "etc" / name).mkdir()
+        (host / "etc" / name / "a.conf").write_text(OURS)
+    (host / "etc/both/theirs.conf").write_text(THEIRS)
+    own("absent")
+    assert listed(host) == ["etc", "etc/both", "etc/both/theirs.conf", "opt", "units"]
+
+
+def test_folder_of_two_roles_goes_with_the_last(own, run, host):
+    own(paths=["etc/shared/a.conf"])
+    (host / "etc/shared").mkdir()
+    run(owned_files, name="b", paths=[str(host / "etc/shared/b.conf")])
+    (host / "etc/shared/b.conf").write_text(OURS)
+    own("absent")
+    assert (host / "etc/shared").exists()
+    run(owned_files, name="b", state="absent")
+    assert listed(host) == ["etc", "units"]
+
+
+def test_tree_is_removed_whole_and_only_if_recorded(own, host):
+    own(trees=["opt/1.0"])
+    for name in ("1.0", "0.9"):
+        (host / "opt" / name / "bin").mkdir(parents=True)
+    own("absent")
+    assert (host / "opt/0.9/bin").exists()
+    assert not (host / "opt/1.0").exists()
+    assert own(trees=["opt/0.9"], adopt=True)["foreign"][0]["adoptable"] is False
+
+
+def test_data_outlasts_the_role_until_it_is_purged(own, host):
+    own(paths=["etc/a.conf"], data=["var/data"], users=[ME])
+    (host / "var/data").mkdir(parents=True)
+    (host / "var/data/block").write_text("samples")
+    assert own("absent")["changed"]
+    assert (host / "var/data/block").exists()
+    assert not (host / "state/installed").exists()
+    assert not own("absent")["changed"]
+    assert own("absent", purge=True)["changed"]
+    assert listed(host) == ["etc", "units"]
+    assert not own("absent", purge=True)["changed"]
+
+
+def test_data_that_was_left_is_ours_again(own, host):
+    own(data=["data"])
+    (host / "data").mkdir()
+    (host / "data/block").write_text("samples")
+    own("absent")
+    assert own(data=["data"])["foreign"] == []
+    assert listed(host / "state/left") == []
+
+
+def test_others_data_is_never_taken(own, host):
+    (host / "data").mkdir()
+    (host / "data/block").write_text("400 days")
+    (entry,) = own(data=["data"], adopt=True)["foreign"]
+    assert "holds block" in entry["reason"]
+    assert (host / "data/block").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder away")
+def test_empty_folder_of_a_disk_stays_when_its_data_is_purged(own, host):
+    (host / "disk/lost+found").mkdir(parents=True)
+    os.chown(host / "disk", 1, 1)
+    own(data=["disk"], users=[ME])
+    (host / "disk/block").write_text("samples")
+    own("absent", purge=True)
+    assert listed(host) == ["disk", "disk/lost+found", "etc", "units"]
+
+
+@pytest.mark.parametrize("path", ["/", "/srv", "/opt", "/var/lib", "/usr/local/share", "/home/me"])
+def test_folders_of_the_system_are_too_wide(path):
+    assert _owned.too_wide(path)
+    assert _owned.fault_of_data(path, set())
+
+
+def test_folder_that_holds_the_records_is_too_wide(host):
+    assert _owned.too_wide(str(host / "state"))
+    assert not _owned.too_wide(str(host / "data"))
+
+
+def test_data_with_files_of_others_is_not_purged(own, host):
+    own(data=["data"])
+    (host / "data/theirs").mkdir(parents=True)
+    answer = own("absent", purge=True)
+    assert answer["failed"]
+    assert "data/theirs" in answer["msg"]
+    assert (host / "state/installed/a.json").exists()
+
+
+def test_files_of_others_in_the_data_are_found(host):
+    (host / "data/theirs").mkdir(parents=True)
+    assert _owned.strangers(str(host / "data"), {os.getuid()}) == []
+    assert _owned.strangers(str(host / "data"), {os.getuid() + 1}) == [str(host / "data/theirs")]
+
+
+def test_unit_of_a_package_and_drop_ins_are_foreign(own, host):
+    (host / "package").mkdir()
+    (host / "package" / UNIT).write_text(THEIRS)
+    (host / f"units/{UNIT}.d").mkdir()
+    (host / f"units/{UNIT}.d/limits.conf").write_text(THEIRS)
+    found = {entry["path"] for entry in own(units=[UNIT])["foreign"]}
+    assert found == {str(host / "package" / UNIT), str(host / f"units/{UNIT}.d/limits.conf")}
+
+
+def test_drop_in_for_our_unit_is_the_operator_s(own, host):
+    own(units=[UNIT])
+    (host / "units" / UNIT).write_text(OURS)
+    (host / f"units/{UNIT}.d").mkdir()
+    (host / f"units/{UNIT}.d/limits.conf").write_text(THEIRS)
+    answer = own(units=[UNIT])
+    assert (answer["foreign"], answer["changed"]) == ([], False)
+
+
+def test_user_that_exists_is_not_ours(own):
+    record = own(users=["nobody", "linmonitor-nobody"], groups=["nogroup"])["record"]
+    assert record["users"] == {"nobody": False, "linmonitor-nobody": True}
+    assert record["groups"] == {"nogroup": False}
+
+
+def test_first_note_stays(own):
+    own(notes={"package": "12.0"})
+    assert own(notes={"package": "13.0"})["record"]["notes"] == {"package": "12.0"}
+
+
+def test_name_alone_tells_the_record(own):
+    assert own() == own() | {"changed": False, "foreign": [], "record": {}}
+    own(paths=["etc/a.conf"])
+    answer = own()
+    assert answer["record"]["files"]
+    assert not answer["changed"]
+
+
+def test_check_mode_writes_nothing(own, host):
+    (host / "etc/a.conf").write_text(THEIRS)
+    assert own(paths=["etc/a.conf"], adopt=True, _ansible_check_mode=True)["changed"]
+    assert listed(host) == ["etc", "etc/a.conf", "units"]
+    own(paths=["etc/a.conf"], adopt=True)
+    before = listed(host)
+    assert own("absent", _ansible_check_mode=True)["changed"]
+    assert listed(host) == before
+
+
+def test_host_that_never_had_us_stays_as_it_is(own, host):
+    assert not own("absent", purge=True)["changed"]
+    assert listed(host) == ["etc", "units"]
