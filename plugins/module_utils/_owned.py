@@ -10,7 +10,9 @@ import filecmp
 import json
 import os
 import pwd
+import re
 import shutil
+import socket
 import stat
 import tempfile
 
@@ -36,6 +38,9 @@ IN_USR = ("bin", "etc", "games", "include", "lib", "libexec", "local", "sbin", "
 SHARED = {"/var/" + name for name in IN_VAR}
 SHARED |= {prefix + name for prefix in ("/usr/", "/usr/local/") for name in IN_USR}
 NOT_THEIRS = ("lost+found",)
+# What ProtectHome=, PrivateTmp= and PrivateDevices= of our units hide.
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
+UNIT_SAFE = re.compile(r"^/[\w./@:+,-]*$")
 
 
 def new_record():
@@ -70,7 +75,9 @@ def load(path):
 def save(path, record):
     # type: (str, dict) -> None
     """Write a record so that a cut leaves the old one or the new one."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    for folder in reversed(missing_parents(path)):
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)  # whatever the umask is
     handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
     with os.fdopen(handle, "w") as stream:
         json.dump(record, stream, indent=2, sort_keys=True)
@@ -81,14 +88,19 @@ def save(path, record):
     os.rename(draft, path)
 
 
-def others(name):
+def names_but(name):
     # type: (str) -> list
-    """Return the records of other names."""
+    """Return the names of the other records."""
     if not os.path.isdir(INSTALLED):
         return []
-    names = [entry for entry in os.listdir(INSTALLED) if entry.endswith(".json")]
-    paths = [os.path.join(INSTALLED, entry) for entry in names if entry != name + ".json"]
-    return [record for record in map(load, sorted(paths)) if record]
+    names = [entry[:-5] for entry in os.listdir(INSTALLED) if entry.endswith(".json")]
+    return sorted(entry for entry in names if entry != name)
+
+
+def others(name):
+    # type: (str) -> list
+    """Return the other records."""
+    return [load(os.path.join(INSTALLED, other + ".json")) for other in names_but(name)]
 
 
 def resolved(path):
@@ -137,6 +149,56 @@ def too_wide(path):
     )
 
 
+def within(path, folder):
+    # type: (str, str) -> bool
+    """Say whether a path is a folder or lies in it."""
+    return (path + "/").startswith(folder.rstrip("/") + "/")
+
+
+def fault_of_place(path, uids):
+    # type: (str, set) -> str
+    """Return why a service of ours could not use a folder at this place, or nothing."""
+    place = os.path.realpath(path)
+    hiding = [folder for folder in HIDDEN if within(place, folder)]
+    if not UNIT_SAFE.match(place):
+        return "has a character that a unit cannot name"
+    if os.path.islink(path) and not os.path.exists(path):
+        return "is a link to %s, which does not exist" % os.readlink(path)
+    if hiding:
+        return "lies in %s, which the service's sandbox hides" % hiding[0]
+    return _fault_of_parents(place, uids)
+
+
+def _fault_of_parents(place, uids):
+    # type: (str, set) -> str
+    parent = place
+    while not os.path.isdir(parent):
+        if os.path.lexists(parent):
+            return "cannot be made: %s is no folder" % parent
+        parent = os.path.dirname(parent)
+    if os.statvfs(parent).f_flag & os.ST_RDONLY:
+        return "lies on a file system that is mounted read-only"
+    parent = os.path.dirname(parent) if parent == place else parent
+    while parent != "/":
+        status = os.stat(parent)
+        if not status.st_mode & 0o001 and status.st_uid not in uids:
+            mode = "%04o" % stat.S_IMODE(status.st_mode)
+            return "cannot be reached by the service's user: %s has the mode %s" % (parent, mode)
+        parent = os.path.dirname(parent)
+    return ""
+
+
+def fault_of_tree(path, uids):
+    # type: (str, set) -> str
+    """Return why programs cannot be put at this place, or nothing."""
+    parent = os.path.realpath(path)
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    if os.statvfs(parent).f_flag & os.ST_NOEXEC:
+        return "lies on a file system that is mounted noexec"
+    return fault_of_place(path, uids)
+
+
 def held(path):
     # type: (str) -> list
     """Return the names in a folder but those that a file system brings."""
@@ -148,12 +210,8 @@ def fault_of_data(path, uids):
     """Return why a folder cannot take our data, or nothing; `uids` are our service's users."""
     if too_wide(path):
         return "is a folder that others use; name a folder below it"
-    if os.path.islink(path) and not os.path.exists(path):
-        return "is a link to %s, which does not exist" % os.readlink(path)
     if not os.path.exists(path):
         return ""
-    if not os.path.isdir(path):
-        return "is no folder"
     if os.stat(path).st_uid in uids:
         return ""
     names = held(path)
@@ -265,3 +323,77 @@ def empty(path):
             shutil.rmtree(full)
         else:
             os.unlink(full)
+
+
+def split_address(address):
+    # type: (str) -> tuple
+    """Return host and port of host:port; an empty host is any address."""
+    host, _colon, port = address.rpartition(":")
+    host = host.strip("[]")
+    return "" if host in ("", "*", "0.0.0.0", "::") else host, int(port)
+
+
+def _address(text):
+    # type: (str) -> tuple
+    """Return host, which is empty for any address, and port from a column of /proc/net/tcp."""
+    host, port = text.split(":")
+    words = [bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8)]
+    raw = b"".join(words)
+    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, raw) if any(raw) else "", int(port, 16)
+
+
+def listening_sockets(address, proc="/proc"):
+    # type: (str, str) -> set
+    """Return the inodes of sockets that a listener at `address` (host:port) would collide with."""
+    host, port = split_address(address)
+    try:
+        # A name listens on whatever it resolves to.
+        hosts = {entry[4][0] for entry in socket.getaddrinfo(host, None)} if host else set()
+    except OSError:
+        hosts = {host}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            with open("%s/net/%s" % (proc, table)) as stream:
+                rows = [line.split() for line in stream][1:]
+        except OSError:
+            continue
+        for row in rows:
+            there, number = _address(row[1])
+            if row[3] == "0A" and number == port and (not hosts or not there or there in hosts):
+                found.add(row[9])
+    return found
+
+
+def _opened(folder):
+    # type: (str) -> set
+    """Return what a process has open; descriptors come and go while one looks."""
+    found = set()
+    for number in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(os.path.join(folder, number)))
+    return found
+
+
+def _text(path):
+    # type: (str) -> str
+    with open(path) as stream:
+        return stream.read().strip()
+
+
+def programs(sockets, proc="/proc"):
+    # type: (set, str) -> list
+    """Return (name, process id, unit) of the programs that hold these sockets."""
+    wanted = {"socket:[%s]" % inode for inode in sockets}
+    found = []
+    for process in sorted(filter(str.isdigit, os.listdir(proc)), key=int):
+        folder = os.path.join(proc, process)
+        # It may have ended meanwhile, or be not ours to look at.
+        with contextlib.suppress(OSError):
+            if _opened(os.path.join(folder, "fd")) & wanted:
+                groups = _text(os.path.join(folder, "cgroup"))
+                units = re.findall(r"/([^/\n]+\.(?:service|scope))(?:/|$)", groups, re.M)
+                name = _text(os.path.join(folder, "comm"))
+                found.append((name, int(process), units[-1] if units else ""))
+    return found

@@ -88,14 +88,21 @@ options:
     type: list
     elements: str
     default: []
+  listen:
+    description:
+      - Addresses (host:port) at which O(units) will listen. Another program there is foreign.
+      - The units of O(known) may listen there too.
+    type: list
+    elements: str
+    default: []
   notes:
     description: What else the role must know when it leaves. A value that is recorded stays.
     type: dict
     default: {}
   known:
     description: >-
-      Those of the listed paths, users and groups that are ours by a proof of the caller's, such as
-      an older deployment that had no record.
+      Those of the listed paths, users and groups, and units at O(listen), that are ours by a proof
+      of the caller's, such as an older deployment that had no record.
     type: list
     elements: str
     default: []
@@ -139,8 +146,11 @@ foreign:
   type: list
   elements: dict
   contains:
+    kind:
+      description: One of file, tree, data and port.
+      type: str
     path:
-      description: The file or folder.
+      description: The file or folder, or the word port with its address.
       type: str
     reason:
       description: Why it is not ours, as the end of a sentence that begins with the path.
@@ -151,7 +161,25 @@ foreign:
     adoptable:
       description: Whether O(adopt) would take it.
       type: bool
-  sample: [{path: /etc/a.conf, reason: is there and not ours, package: a, adoptable: true}]
+  sample:
+    - {kind: file, path: /etc/a.conf, reason: is there and not ours, package: a, adoptable: true}
+missing:
+  description: Those of the listed paths and recorded folders that do not exist yet.
+  returned: when state is present
+  type: list
+  elements: str
+  sample: [/etc/linmonitor/prometheus]
+resolved:
+  description: Where each of O(data) lies after links were followed.
+  returned: when state is present
+  type: dict
+  sample: {/srv/metrics: /mnt/disk/metrics}
+other_records:
+  description: Names of the other records on the host.
+  returned: when state is present
+  type: list
+  elements: str
+  sample: [ebpf_exporter]
 record:
   description: >-
     The record, or what it was before it was removed. C(users) and C(groups) say of each name
@@ -210,6 +238,7 @@ class Owner:
         self.stored = _owned.load(self.record_file)
         self.left = _owned.load(self.left_file)
         self.record = copy.deepcopy(self.stored or self.left or _owned.new_record())
+        self.known = set(self.params["known"])
         self.changed = False
         self.kept = []
 
@@ -238,35 +267,64 @@ class Owner:
 
     def foreign(self):
         """Return what is there and not ours."""
-        known = set(self.params["known"])
         found = {}
+        faults = [*self._file_faults(), *self._tree_faults(), *self._data_faults()]
+        for address in self.params["listen"]:
+            faults.append(("port", "port " + address, self._fault_of_port(address)))
+        for kind, path, reason in faults:
+            if not reason or path in found:
+                continue
+            place = path + _owned.COPY
+            adoptable = kind == "file" and not (os.path.isdir(path) and not os.path.islink(path))
+            entry = dict(kind=kind, path=path, reason=reason, adoptable=adoptable)
+            if adoptable and os.path.lexists(place) and not _owned.same(path, place):
+                entry.update(reason="is not ours, and %s is taken" % place, adoptable=False)
+            found[path] = dict(entry, package="" if kind == "port" else self.package(path))
+        return [found[path] for path in sorted(found)]
 
-        def fault(path, reason, adoptable=True):
-            if reason and path not in known and path not in found:
-                package = self.package(path)
-                found[path] = dict(path=path, reason=reason, package=package, adoptable=adoptable)
-
+    def _file_faults(self):
         for path in self._files():
-            if _owned.resolved(path) not in self.record["files"]:
-                reason = _owned.fault_of_file(path)
-                fault(path, reason, adoptable=reason != "is a folder")
+            if _owned.resolved(path) not in self.record["files"] and path not in self.known:
+                yield "file", path, _owned.fault_of_file(path)
         for unit in self.params["units"]:
             own = os.path.join(UNITS, unit)
-            if _owned.resolved(own) not in self.record["files"] and not _owned.marked(own):
-                for path in _owned.unit_files(unit):
-                    fault(path, "belongs to a unit %s that is not ours" % unit)
+            if _owned.resolved(own) in self.record["files"] or _owned.marked(own):
+                continue
+            for path in _owned.unit_files(unit):
+                yield "file", path, "belongs to a unit %s that is not ours" % unit
+
+    def _tree_faults(self):
+        uids = _owned.uids_of(self.params["users"])
         for path in self.params["trees"]:
-            if os.path.lexists(path) and os.path.realpath(path) not in self.record["trees"]:
-                fault(path, "is there and not ours", adoptable=False)
+            yield "tree", path, _owned.fault_of_tree(path, uids)
+            recorded = os.path.realpath(path) in self.record["trees"]
+            if os.path.lexists(path) and not recorded and path not in self.known:
+                yield "tree", path, "is there and not ours"
+
+    def _data_faults(self):
         uids = _owned.uids_of(self.params["users"])
         for path in self.params["data"]:
-            if os.path.realpath(path) not in self.record["data"]:
-                fault(path, _owned.fault_of_data(path, uids), adoptable=False)
-        for path, entry in found.items():
-            place = path + _owned.COPY
-            if entry["adoptable"] and os.path.lexists(place) and not _owned.same(path, place):
-                entry.update(adoptable=False, reason="is not ours, and %s is taken" % place)
-        return [found[path] for path in sorted(found)]
+            place = os.path.realpath(path)
+            yield "data", path, _owned.fault_of_place(path, uids)
+            for tree in map(os.path.realpath, self.params["trees"]):
+                if _owned.within(place, tree) or _owned.within(tree, place):
+                    yield "data", path, "would share a folder with %s" % tree
+            if place not in self.record["data"] and path not in self.known:
+                yield "data", path, _owned.fault_of_data(path, uids)
+
+    def _fault_of_port(self, address):
+        sockets = _owned.listening_sockets(address)
+        if not sockets:
+            return ""
+        holders = _owned.programs(sockets)
+        words = [
+            "%s (process %s%s)" % (name, process, " of " + unit if unit else "")
+            for name, process, unit in holders
+            if unit not in self.known and unit not in self.params["units"]
+        ]
+        if words:
+            return "is taken by " + _owned.some(words)
+        return "" if holders else "is taken by a program that cannot be seen"
 
     def _files(self):
         units = [os.path.join(UNITS, unit) for unit in self.params["units"]]
@@ -292,7 +350,7 @@ class Owner:
 
     def _note(self, foreign):
         """Join what is listed to the record."""
-        record, params, known = self.record, self.params, set(self.params["known"])
+        record, params, known = self.record, self.params, self.known
         theirs = {_owned.resolved(entry["path"]) for entry in foreign}
         made = {folder for other in _owned.others(params["name"]) for folder in other["folders"]}
         folders = set(record["folders"])
@@ -330,18 +388,30 @@ class Owner:
     def present(self):
         """Answer what is foreign, or record what will be written."""
         if not any(self.params[kind] for kind in KINDS):
-            return dict(changed=False, foreign=[], record=self.stored or {})
+            return self._answer([], self.stored or {})
         foreign = self.foreign()
         adopt = self.params["adopt"]
         if foreign and not (adopt and all(entry["adoptable"] for entry in foreign)):
-            return dict(changed=False, foreign=foreign, record=self.stored or {})
+            return self._answer(foreign, self.stored or {})
         self._adopt(foreign)
         self._note(foreign)
         if self.record != self.stored:
             self._act(_owned.save, self.record_file, self.record)
         if self.left:
             self._act(os.unlink, self.left_file)
-        return dict(changed=self.changed, foreign=[], record=self.record)
+        return self._answer([], self.record)
+
+    def _answer(self, foreign, record):
+        listed = self._files() + self.params["trees"] + self.params["data"]
+        listed += self.params["folders"] + record.get("folders", [])
+        return dict(
+            changed=self.changed,
+            foreign=foreign,
+            record=record,
+            missing=sorted({path for path in listed if not os.path.lexists(path)}),
+            resolved={path: os.path.realpath(path) for path in self.params["data"]},
+            other_records=_owned.names_but(self.params["name"]),
+        )
 
     # --- absent
 
@@ -378,7 +448,8 @@ class Owner:
         for path in self.record["data"]:
             reason = ""
             if os.path.isdir(path):
-                found = _owned.strangers(path, uids)
+                packaged = self.package(path + "/*")
+                found = _owned.strangers(path, uids) + ["those of " + packaged] * bool(packaged)
                 if _owned.too_wide(path):
                     reason = "is a folder that others use"
                 elif found:
@@ -514,6 +585,7 @@ def main():
             users=names,
             groups=names,
             units=names,
+            listen=names,
             notes=dict(type="dict", default={}),
             known=names,
             adopt=dict(type="bool", default=False),

@@ -7,15 +7,18 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import socket
 from pathlib import Path
 
 import pytest
+from ansible_collections.linmonitor.stack.plugins.filter.owned import foreign_words
 from ansible_collections.linmonitor.stack.plugins.module_utils import _owned
 from ansible_collections.linmonitor.stack.plugins.modules import owned_files
 
 OURS = "# Managed by linmonitor.stack\nours\n"
 THEIRS = "theirs\n"
 UNIT = "linmonitor-test.service"
+fault_of_place = _owned.fault_of_place
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -30,6 +33,8 @@ def host(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(_owned, "UNIT_FOLDERS", folders)
     monkeypatch.setattr(owned_files, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(owned_files, "LOCAL", ())
+    # Tests run below /tmp, which units do not see.
+    monkeypatch.setattr(_owned, "fault_of_place", lambda path, uids: "")
     return tmp_path
 
 
@@ -311,3 +316,98 @@ def test_check_mode_writes_nothing(own, host):
 def test_host_that_never_had_us_stays_as_it_is(own, host):
     assert not own("absent", purge=True)["changed"]
     assert listed(host) == ["etc", "units"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/me/data", "/root/data", "/tmp/data", "/run/user/1000/data"]
+)
+def test_folder_that_the_sandbox_hides_is_refused(path):
+    assert "sandbox hides" in fault_of_place(path, set())
+
+
+def test_link_into_a_hidden_folder_is_refused(host):
+    (host / "link").symlink_to("/home/me/data")
+    assert "does not exist" in fault_of_place(str(host / "link"), set())
+    (host / "link/").unlink()
+    (host / "link").symlink_to("/tmp")
+    assert "sandbox hides" in fault_of_place(str(host / "link/data"), set())
+
+
+@pytest.mark.parametrize("path", ["/srv/my data", "/srv/100%", '/srv/"data"', "/srv/$data"])
+def test_folder_that_a_unit_cannot_name_is_refused(path):
+    assert "cannot name" in fault_of_place(path, set())
+
+
+def test_folders_above_must_let_the_service_through(host, monkeypatch):
+    monkeypatch.setattr(_owned, "HIDDEN", ())
+    (host / "closed").mkdir(mode=0o700)
+    assert "cannot be reached" in fault_of_place(str(host / "closed/data"), {1})
+
+
+def test_file_above_is_named(host, monkeypatch):
+    monkeypatch.setattr(_owned, "HIDDEN", ())
+    (host / "file").write_text("")
+    assert "file is no folder" in fault_of_place(str(host / "file/data"), {os.getuid()})
+
+
+def test_data_and_programs_share_no_folder(own):
+    (entry,) = own(trees=["opt/1.0"], data=["opt/1.0/data"])["foreign"]
+    assert "would share a folder" in entry["reason"]
+
+
+@pytest.fixture
+def listener():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("host_part", ["127.0.0.1", "localhost", "0.0.0.0", "", "*"])
+def test_program_that_has_the_port_is_named(own, listener, host_part):
+    (entry,) = own(units=[UNIT], listen=[f"{host_part}:{listener}"])["foreign"]
+    assert (entry["kind"], entry["adoptable"]) == ("port", False)
+    assert f"process {os.getpid()}" in entry["reason"]
+
+
+def test_other_address_of_the_port_is_free(own, listener):
+    assert own(units=[UNIT], listen=[f"127.0.0.2:{listener}"])["foreign"] == []
+
+
+def test_listener_in_both_families_is_seen():
+    with socket.socket(socket.AF_INET6) as server:
+        server.bind(("::", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"[::1]:{port}", f"[::]:{port}", f":{port}"):
+            assert _owned.listening_sockets(address), address
+
+
+def test_unit_of_a_listener_is_read_from_its_control_group(tmp_path):
+    (tmp_path / "7/fd").mkdir(parents=True)
+    (tmp_path / "7/fd/3").symlink_to("socket:[99]")
+    (tmp_path / "7/comm").write_text("prometheus\n")
+    (tmp_path / "7/cgroup").write_text(
+        "1:name=systemd:/machine.slice/x.scope/system.slice/prometheus.service\n"
+    )
+    found = _owned.programs({"99"}, str(tmp_path))
+    assert found == [("prometheus", 7, "prometheus.service")]
+
+
+def test_answer_says_what_is_missing_and_where_links_lead(own, host):
+    (host / "disk").mkdir()
+    (host / "link").symlink_to(host / "disk")
+    answer = own(trees=["opt/1.0"], data=["link"])
+    assert answer["missing"] == [str(host / "opt"), str(host / "opt/1.0")]
+    assert answer["resolved"] == {str(host / "link"): str(host / "disk")}
+
+
+def test_words_name_what_is_there_and_the_way_out():
+    ways = {"file": "a_adopt", "data": "a_data_dir", "port": "a_listen_address", "tree": "a_root"}
+    file = {"kind": "file", "path": "/etc/a", "reason": "is there and not ours", "package": "a"}
+    port = {"kind": "port", "path": "port :1", "reason": "is taken by b", "package": ""}
+    words = foreign_words([file | {"adoptable": True}, port | {"adoptable": False}], ways)
+    assert "/etc/a (package a) is there and not ours; Port :1 is taken by b." in words
+    assert "Set a_adopt to true" in words
+    assert "set a_listen_address" in words
+    assert "Move /etc/a away" in foreign_words([file | {"adoptable": False}], ways)
