@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full test-grafana lint unit molecule matrix bench bench-fleet bench-bpf \
-  dashboards snapshot bench-dashboards docs lock preflight
+  dashboards snapshot bench-dashboards new-program docs lock preflight
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -88,8 +88,13 @@ snapshot: $(VENV)/.ready ## Draw every panel from the Prometheus at PROMETHEUS i
 bench-dashboards: $(VENV)/.ready ## Query time of the Fleet dashboard over 1,000 synthetic hosts
 	$(BIN)/python -m dashboards.bench
 
+NAME ?=
+new-program: $(VENV)/.ready ## Write the folder of a new BPF program, NAME=…, and say what it lacks
+	$(BIN)/python -m tests.gate.new_program $(NAME)
+
 docs: $(VENV)/.ready ## Write the pages that are generated
 	$(BIN)/python -m tests.docs.variables
+	$(BIN)/python -m tests.docs.programs
 
 lock: ## Resolve requirements-dev.in again (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \

@@ -138,7 +138,7 @@ ACCEPT = [
 CONNECT = [
     heat("Connect time", m.CONNECT, span=6),
     quantiles("Connect time, quantiles", m.CONNECT, span=6),
-    rate("Connects by result", m.CONNECT_RESULTS, span=6),
+    rate("Connects by result", m.CONNECT_RESULTS, "cps", span=6),
     lines(
         "Share of connects that failed",
         "percentunit",

@@ -9,6 +9,8 @@ from pathlib import Path
 import jinja2
 import yaml
 
+from .metrics import PROGRAMS
+
 ROOT = Path(__file__).parent.parent
 RECORDING = ROOT / "files/rules/recording.yml"
 ALERTS = ROOT / "templates/prometheus/rules/alerts.yml.j2"
@@ -34,7 +36,7 @@ def settings() -> dict[str, dict]:
 
 def configs() -> list[str]:
     """Return the names of the BPF configs that the collection ships."""
-    return sorted(path.stem for path in (ROOT / "files/bpf").glob("*/*.yaml"))
+    return sorted(PROGRAMS)
 
 
 def render(

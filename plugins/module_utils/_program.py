@@ -2,31 +2,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Forecast which BPF programs of a catalogue a kernel can run.
 
-The catalogue says per variant what the kernel must have and must not have, and where it
-was joined with the compiled objects also which hooks they use; most needs follow from the
-hooks. A claim about the kernel is true, false, or None where the host does not say; None
-refuses nothing and is reported.
+The catalogue says per variant which options the kernel must have, and where it was joined
+with the compiled objects also which hooks they use; most needs follow from the hooks. A claim
+about the kernel is true, false, or None where the host does not say; None refuses nothing and is
+reported.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import _btf, _kernel
 
 BTF_FILE = "/sys/kernel/btf/vmlinux"
 CAPABILITIES = ("CAP_BPF", "CAP_PERFMON")
-# The words of `requires` and `excludes`, and what follows each.
-VOCABULARY = {
-    "btf": bool,
-    "config": list,
-    "functions": list,
-    "kernel": str,
-    "members": list,
-    "tracepoints": list,
-}
-
 # What each kind of hook needs from the kernel's configuration, besides BPF itself.
 EVENTS = ("CONFIG_BPF_EVENTS",)
 TRAMPOLINE = (*EVENTS, "CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
@@ -36,8 +26,8 @@ TRAMPOLINE_HOOKS = ("fentry", "fexit", "fmod_ret")
 PROBE_HOOKS = ("kprobe", "kretprobe")
 # Attached through perf events, whose use perf_event_paranoid limits.
 PERF_HOOKS = (*PROBE_HOOKS, "tracepoint", "tp")
-# Resolved at load against the BTF of the kernel itself, which no file can stand in for.
-OWN_BTF_HOOKS = ("tp_btf", *TRAMPOLINE_HOOKS)
+# Their programs follow pointers themselves, without helpers that read kernel memory.
+TYPED_HOOKS = ("tp_btf", *TRAMPOLINE_HOOKS)
 
 
 class CatalogueError(ValueError):
@@ -55,30 +45,22 @@ class Claim(NamedTuple):
 class Kernel:
     """What a forecast looks at, each part read when it is first needed."""
 
-    def __init__(self, root: str, release: str, btf_path: Optional[str] = None) -> None:
-        """Look below `root`; `btf_path` stands in for a kernel without BTF of its own."""
+    def __init__(self, root: str, release: str) -> None:
+        """Look below `root`."""
         self.root = root
         self.release = release
         self.version = _kernel.version(release)
         self.machine = _kernel.machine(root)
         self.lockdown = _kernel.lockdown(root)
         self.paranoid = _kernel.number(root, "/proc/sys/kernel/perf_event_paranoid")
-        self.own_btf = _kernel.under(root, BTF_FILE).exists()
-        self.btf_file = btf_path or BTF_FILE
         self.btf: Optional[_btf.Btf] = None
         self.btf_reason = ""
         try:
-            self.btf = self._read_btf()
+            self.btf = _btf.read(_kernel.under(root, BTF_FILE))
         except FileNotFoundError:
-            self.btf_reason = f"{self.btf_file} does not exist"
+            self.btf_reason = f"{BTF_FILE} does not exist"
         except (OSError, _btf.BtfError) as error:
-            self.btf_reason = f"{self.btf_file}: {error}"
-
-    def _read_btf(self) -> _btf.Btf:
-        btf = _btf.read(_kernel.under(self.root, self.btf_file))
-        if self.btf_file != BTF_FILE and _btf.fits(btf, self.symbols) is False:
-            raise _btf.BtfError(f"describes another kernel than {self.release}")
-        return btf
+            self.btf_reason = f"{BTF_FILE}: {error}"
 
     @cached_property
     def config(self) -> _kernel.Config:
@@ -133,18 +115,9 @@ def check(catalogue: Any) -> None:
         for variant in variants:
             if not isinstance(variant, dict) or "name" not in variant:
                 raise CatalogueError(f"{config}: a variant has no name")
-            for part in ("requires", "excludes"):
-                _check_needs(f"{config}/{variant['name']}: {part}", variant.get(part) or {})
-
-
-def _check_needs(place: str, needs: Dict[str, Any]) -> None:
-    for word, value in needs.items():
-        kind = VOCABULARY.get(word)
-        if kind is None:
-            raise CatalogueError(f"{place} says {word}; valid are {', '.join(VOCABULARY)}")
-        # A version must be quoted: YAML reads 5.10 as the number 5.1.
-        if not isinstance(value, kind):
-            raise CatalogueError(f"{place}: {word} must be a {kind.__name__}, not {value!r}")
+            if not isinstance(variant.get("requires", []), list):
+                place = f"{config}/{variant['name']}: requires"
+                raise CatalogueError(f"{place} must list options of the kernel's configuration")
 
 
 def wanted(catalogue: Dict[str, Any], names: Sequence[str]) -> List[str]:
@@ -164,19 +137,19 @@ def wanted(catalogue: Dict[str, Any], names: Sequence[str]) -> List[str]:
 
 def forecast(variant: Dict[str, Any], kernel: Kernel, ceiling: Set[str]) -> Forecast:
     """Forecast one variant on one kernel within the capabilities allowed."""
-    needed = [_option("CONFIG_BPF_SYSCALL", kernel)]
-    needed += _claims(variant.get("requires") or {}, kernel)
+    # All programs are relocated by the kernel's types when they are loaded (CO-RE).
+    btf = Claim("usable BTF", kernel.btf is not None, kernel.btf_reason)
+    needed = [_option("CONFIG_BPF_SYSCALL", kernel), btf]
+    needed += [_option(name, kernel) for name in variant.get("requires", [])]
     for hook in variant.get("hooks") or ():
         needed += _hook_claims(hook["type"], hook["target"], kernel)
-    unwanted = list(_claims(variant.get("excludes") or {}, kernel))
     reasons = [
         f"this kernel lacks {claim.text}" + (f" ({claim.detail})" if claim.detail else "")
         for claim in needed
         if claim.holds is False
     ]
-    reasons += [f"this kernel has {claim.text}" for claim in unwanted if claim.holds]
     capabilities, refusals = _capabilities(variant, kernel, ceiling)
-    unknown = [claim.text for claim in [*needed, *unwanted] if claim.holds is None]
+    unknown = [claim.text for claim in needed if claim.holds is None]
     return Forecast(_unique(reasons + refusals), _unique(unknown), capabilities)
 
 
@@ -201,10 +174,6 @@ def _option(name: str, kernel: Kernel) -> Claim:
     return Claim(name, None if state == "unknown" else state != "absent")
 
 
-def _usable_btf(kernel: Kernel) -> Claim:
-    return Claim("usable BTF", kernel.btf is not None, kernel.btf_reason)
-
-
 def _symbol(name: str, kernel: Kernel) -> Claim:
     """Claim that a function can be found by its name; without kallsyms, BTF answers."""
     if not kernel.symbols:
@@ -223,38 +192,12 @@ def _tracepoint(name: str, kernel: Kernel) -> Claim:
     return Claim(f"tracepoint {name}", f"__traceiter_{name}" in kernel.symbols or None)
 
 
-def _member(path: str, kernel: Kernel) -> Claim:
-    composite, _dot, member = path.partition(".")
-    holds = kernel.btf.member(composite, member) is not None if kernel.btf else None
-    return Claim(f"member {path}", holds)
-
-
-def _claims(needs: Dict[str, Any], kernel: Kernel) -> Iterator[Claim]:
-    """Turn the words of `requires` or `excludes` into claims."""
-    if needs.get("btf"):
-        yield _usable_btf(kernel)
-    if "kernel" in needs:
-        least = needs["kernel"]
-        yield Claim(f"version {least} or newer", kernel.version >= _kernel.version(least))
-    makers: Dict[str, Callable[[str, Kernel], Claim]] = {
-        "config": _option,
-        "functions": _symbol,
-        "members": _member,
-        "tracepoints": _tracepoint,
-    }
-    for word, make in makers.items():
-        for item in needs.get(word) or ():
-            yield make(item, kernel)
-
-
 def _hook_claims(kind: str, target: str, kernel: Kernel) -> Iterator[Claim]:
     """Claim what one hook needs; nothing is known about kinds that are not listed above."""
     if kernel.lockdown == "confidentiality":
         # Programs with typed access may do without, and then they load.
-        holds = None if kind in OWN_BTF_HOOKS else False
+        holds = None if kind in TYPED_HOOKS else False
         yield Claim("helpers that read kernel memory", holds, "lockdown=confidentiality")
-    if kind in OWN_BTF_HOOKS and not kernel.own_btf:
-        yield Claim("BTF of its own", False, f"{BTF_FILE} does not exist")
     if kind in TRACEPOINT_HOOKS:
         yield from (_option(name, kernel) for name in EVENTS)
         yield _tracepoint(target.rpartition("/")[2], kernel)
@@ -270,7 +213,6 @@ def _hook_claims(kind: str, target: str, kernel: Kernel) -> Iterator[Claim]:
 def _described_function(name: str, kernel: Kernel) -> Iterator[Claim]:
     """Claim that BTF describes a function and a trampoline can carry its parameters."""
     if not kernel.btf:
-        yield _usable_btf(kernel)
         return
     parameters = kernel.btf.function(name)
     yield Claim(f"BTF of function {name}", parameters is not None)
@@ -284,7 +226,7 @@ def _capabilities(
     variant: Dict[str, Any], kernel: Kernel, ceiling: Set[str]
 ) -> Tuple[List[str], List[str]]:
     """Give the capabilities a variant needs here, and why the ceiling forbids them."""
-    need = dict.fromkeys(variant.get("capabilities") or CAPABILITIES, "")
+    need = dict.fromkeys(CAPABILITIES, "")
     perf = sorted({hook["type"] for hook in variant.get("hooks") or ()} & set(PERF_HOOKS))
     if kernel.version < (5, 8):
         need = {name: why for name, why in need.items() if name not in CAPABILITIES}

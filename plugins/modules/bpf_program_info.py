@@ -49,11 +49,6 @@ options:
     type: list
     elements: str
     default: [CAP_BPF, CAP_PERFMON]
-  btf_path:
-    description:
-      - A raw BTF file for a kernel without its own, as the exporter's C(--btf.path) takes it.
-      - A file that describes another kernel is refused.
-    type: path
   trial:
     description:
       - Try the programs of O(release) in a unit with the service's user, capabilities and sandbox.
@@ -391,7 +386,6 @@ def main() -> None:
                 "elements": "str",
                 "default": ["CAP_BPF", "CAP_PERFMON"],
             },
-            "btf_path": {"type": "path"},
             "trial": {"type": "bool", "default": False},
         },
         mutually_exclusive=[("manifest", "catalogue")],
@@ -423,7 +417,7 @@ def main() -> None:
     except _program.CatalogueError as error:
         module.fail_json(msg=f"{place}: {error}")
 
-    kernel = _program.Kernel(root, kernel_release, params["btf_path"])
+    kernel = _program.Kernel(root, kernel_release)
     source, choices = None, {}
     if params["trial"] and not module.check_mode:
         source, choices = "trial", run_trial(module, release)

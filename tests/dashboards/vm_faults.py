@@ -36,7 +36,7 @@ from tests.kernel.cases_tcp import (
     timed_connect,
     transfer,
 )
-from tests.kernel.exporter import Exporter, UnixConnection
+from tests.kernel.exporter import SERVICE, Exporter, UnixConnection
 
 EXPORTER = 9435  # its port; nobody else is in this machine
 PATIENCE = 90  # seconds of a fault until its alert must fire
@@ -109,9 +109,8 @@ def preferred(artifact: Path) -> Exporter:
     """Start the exporter with the preferred variant of every config."""
     catalogue = json.loads((artifact / "manifest.json").read_text())["catalogue"]["configs"]
     first = {config: entry["variants"][0] for config, entry in catalogue.items()}
-    capabilities = {name for variant in first.values() for name in variant["capabilities"]}
     chosen = {config: variant["name"] for config, variant in first.items()}
-    exporter = Exporter(artifact, chosen, sorted(capabilities), "preferred")
+    exporter = Exporter(artifact, chosen, SERVICE, "preferred")
     exporter.wait()
     return exporter
 

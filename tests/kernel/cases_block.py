@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .exporter import LEFT, SKIPPED
-from .lab import Lab, at_once
+from .lab import Lab, at_once, proves
 
 CONFIG = "biolatency"
 CONFIGFS = Path("/sys/kernel/config")
@@ -83,6 +83,7 @@ def read_direct(path: str, number: int, threads: int) -> None:
         worker.join()
 
 
+@proves(LATENCY, TOTAL)
 def known_latency(lab: Lab) -> None:
     """Read 1,000 times from a disk that takes 50 ms."""
     with null_disks(1, irqmode=2, completion_nsec=DEVICE_MS * 1_000_000) as (disk,):
@@ -122,6 +123,7 @@ def fail(disk: str, number: int) -> None:
     badblocks.write_text("-800-807", encoding="ascii")
 
 
+@proves(LATENCY, TOTAL, ERRORS)
 def operations(lab: Lab) -> None:
     """Tell reads, writes, flushes, discards and errors apart."""
     settings = {"memory_backed": 1, "cache_size": 1, "discard": 1, "irqmode": 0}
@@ -158,6 +160,7 @@ def operations(lab: Lab) -> None:
     lab.check(CONFIG, ERRORS, "nothing else failed", 4, lambda d: d.total(ERRORS, device=device))
 
 
+@proves(LATENCY, TOTAL)
 def two_disks(lab: Lab) -> None:
     """Load two disks at once under each scheduler: no request is lost."""
     for module in ("bfq", "kyber-iosched", "mq-deadline"):
@@ -211,6 +214,7 @@ def use_in_every_way(path: str) -> None:
     os.close(descriptor)
 
 
+@proves(LATENCY, TOTAL, ERRORS)
 def ten_thousand_requests(lab: Lab) -> None:
     """End 10,000 requests in every way, at full speed: none is lost, nothing is left behind.
 
@@ -235,6 +239,7 @@ def ten_thousand_requests(lab: Lab) -> None:
     nothing_lost(lab, case, devices, 10_000)
 
 
+@proves(LATENCY, TOTAL)
 def own_disk(lab: Lab) -> None:
     """Compare with the kernel's own statistics of a disk in use."""
     with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:

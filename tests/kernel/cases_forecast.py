@@ -9,17 +9,13 @@ import platform
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import _program
 
-from .exporter import refusal
-from .lab import Lab, Row
+from .exporter import PERF_HOOKS, SERVICE, refusal
+from .lab import Lab, Row, proves
 
-SERVICE = ["CAP_BPF", "CAP_PERFMON"]
-# Capabilities beyond the service's own matter to hooks that pass through perf events.
-CEILINGS = {
-    "tp_btf": [SERVICE],
-    "raw_tp": [SERVICE],
-    "fentry": [SERVICE],
-    "kprobe": [SERVICE, [*SERVICE, "CAP_SYS_ADMIN"]],
-}
+
+def hooks_of(variants: list[dict]) -> set[str]:
+    """Return the kinds of hooks that some variants use."""
+    return {hook["type"] for variant in variants for hook in variant["hooks"]}
 
 
 def refusals(
@@ -37,22 +33,27 @@ def refusals(
     return said | {config: refusal(lab.artifact, {config: name}, ceiling) for config in others}
 
 
+@proves("forecast")
 def forecasts(lab: Lab) -> None:
     """Compare the forecast of every variant with its trial."""
     manifest = json.loads((lab.artifact / "manifest.json").read_text(encoding="utf-8"))
     configs = manifest["catalogue"]["configs"]
     kernel = _program.Kernel("/", platform.release())
-    for name, ceilings in CEILINGS.items():
-        # The kernel of some sandboxes refuses fentry although its BTF has all that it needs.
-        if lab.live and name == "fentry":
-            continue
+    names = {variant["name"] for entry in configs.values() for variant in entry["variants"]}
+    for name in sorted(names):
         variants = {
             config: variant
             for config, entry in configs.items()
             for variant in entry["variants"]
             if variant["name"] == name
         }
-        for ceiling in ceilings:
+        hooks = hooks_of(list(variants.values()))
+        # The kernel of some sandboxes refuses fentry although its BTF has all that it needs.
+        if lab.live and hooks & {"fentry", "fexit"}:
+            continue
+        # Capabilities beyond the service's own matter to hooks that pass through perf events.
+        more = [[*SERVICE, "CAP_SYS_ADMIN"]] if hooks & PERF_HOOKS else []
+        for ceiling in [SERVICE, *more]:
             reasons = {
                 config: _program.forecast(variant, kernel, set(ceiling)).reasons
                 for config, variant in variants.items()

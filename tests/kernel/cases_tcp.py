@@ -14,7 +14,7 @@ import time
 
 from . import maps
 from .exporter import LEFT, SKIPPED
-from .lab import Lab, at_once
+from .lab import Lab, at_once, proves
 from .net import (
     CLIENT,
     RCV_SSTHRESH,
@@ -45,6 +45,10 @@ DELAY = "tcp_retransmit_delay_seconds"
 CLAMPS = "tcp_window_clamps_total"
 OVERLIMIT = "tcp_rcvbuf_overlimit_total"
 FAILURES = "tcp_rcv_rmem_failures_total"
+ROUND_TRIP = "tcp_rtt_seconds"
+BACKLOG_DROPPED = "tcp_syn_backlog_dropped_total"
+CONNECT_DROPPED = "tcp_connect_time_dropped_total"
+DELAY_DROPPED = "tcp_retransmit_delay_dropped_total"
 
 
 # -- accept queue -----------------------------------------------------------
@@ -80,9 +84,9 @@ def fill_queue(server: socket.socket, family: int, number: int) -> list[socket.s
     return clients
 
 
+@proves(BACKLOG, RATIO, BACKLOG_DROPPED, OVERFLOWS)
 def accept_queue(lab: Lab) -> None:
     """Let 12 clients meet listen(5) that never accepts."""
-    dropped = "tcp_syn_backlog_dropped_total"
     for name, family, client_family in (
         ("IPv4", IPV4, IPV4),
         ("IPv6", IPV6, IPV6),
@@ -112,13 +116,14 @@ def accept_queue(lab: Lab) -> None:
                       lambda d, b=le, ls=labels: d.bucket(RATIO, b, **ls))  # fmt: skip
         lab.check("tcp-syn-backlog", RATIO, f"{case}: sum", 3,
                   lambda d, ls=labels: d.sum(RATIO, **ls))  # fmt: skip
-        lab.check("tcp-syn-backlog", dropped, case, 0, lambda d: d.total(dropped))
+        lab.check("tcp-syn-backlog", BACKLOG_DROPPED, case, 0, lambda d: d.total(BACKLOG_DROPPED))
         lab.check("tcp-listen-overflows", OVERFLOWS, case, overflows,
                   lambda d, ls=labels: d.total(OVERFLOWS, **ls))  # fmt: skip
         lab.check("tcp-listen-overflows", OVERFLOWS, f"{case}: SYNs beyond the 6", refused,
                   lambda d, ls=labels: d.total(OVERFLOWS, **ls))  # fmt: skip
 
 
+@proves(OVERFLOWS)
 def late_overflow(lab: Lab) -> None:
     """Overflow with the last ACK of the handshake: all SYNs come before any ACK."""
     for family in (IPV4, IPV6):
@@ -151,6 +156,7 @@ def timed_connect(family: int, address: str, port: int, timeout: float = 30) -> 
     return took
 
 
+@proves(CONNECT)
 def connect_results(lab: Lab) -> None:
     """End connections in every way and time them here too."""
     sysctl(CLIENT, "ipv4/tcp_syn_retries", "1")
@@ -212,20 +218,22 @@ def ping_pong(family: int, rounds: int) -> float:
     return sum(rtts) / rounds
 
 
+@proves(ROUND_TRIP)
 def rtt(lab: Lab) -> None:
     """Compare with TCP_INFO, which is what ss -ti shows, at three distances."""
     for family, delay in ((IPV4, 5), (IPV4, 25), (IPV4, 100), (IPV6, 25)):
         labels = {"family": VERSION[family], "scope": "public"}
         with netem(f"delay {delay}ms"), lab.measured():
             truth = ping_pong(family, 20)
-        lab.check("tcp-rtt", "tcp_rtt_seconds", f"{delay} ms {VERSION[family]}: mean, s (ss -ti)",
+        lab.check("tcp-rtt", ROUND_TRIP, f"{delay} ms {VERSION[family]}: mean, s (ss -ti)",
                   truth,
-                  lambda d, ls=labels: d.mean("tcp_rtt_seconds", **ls), relative=0.1)  # fmt: skip
+                  lambda d, ls=labels: d.mean(ROUND_TRIP, **ls), relative=0.1)  # fmt: skip
         # Each of the 20 answers acknowledges one byte.
-        lab.check("tcp-rtt", "tcp_rtt_seconds", f"{delay} ms {VERSION[family]}: 20 answers", 20,
-                  lambda d, ls=labels: d.count("tcp_rtt_seconds", **ls), allowed=1)  # fmt: skip
+        lab.check("tcp-rtt", ROUND_TRIP, f"{delay} ms {VERSION[family]}: 20 answers", 20,
+                  lambda d, ls=labels: d.count(ROUND_TRIP, **ls), allowed=1)  # fmt: skip
 
 
+@proves(ROUND_TRIP)
 def receive_only(lab: Lab) -> None:
     """Count almost no sample on the side that only receives."""
     server = listener(SERVER, IPV4, port=PORT)
@@ -240,10 +248,10 @@ def receive_only(lab: Lab) -> None:
         sender.join()
         sock.close()
     server.close()
-    lab.check("tcp-rtt", "tcp_rtt_seconds", "2 MB received: samples of the receiver", 0,
-              lambda d: d.count("tcp_rtt_seconds", scope="public"), allowed=1)  # fmt: skip
-    lab.check("tcp-rtt", "tcp_rtt_seconds", "2 MB received: the sender has samples", 1,
-              lambda d: min(1, d.count("tcp_rtt_seconds", scope="private")))  # fmt: skip
+    lab.check("tcp-rtt", ROUND_TRIP, "2 MB received: samples of the receiver", 0,
+              lambda d: d.count(ROUND_TRIP, scope="public"), allowed=1)  # fmt: skip
+    lab.check("tcp-rtt", ROUND_TRIP, "2 MB received: the sender has samples", 1,
+              lambda d: min(1, d.count(ROUND_TRIP, scope="private")))  # fmt: skip
 
 
 # -- retransmissions --------------------------------------------------------
@@ -271,6 +279,7 @@ def transfer(family: int, size: int, seconds: float) -> None:
     close_all([sock, peer, server])
 
 
+@proves(RETRANSMITS)
 def retransmits(lab: Lab) -> None:
     """Lose 5 % of the packets; compare with the kernel's own counters."""
     for family in (IPV4, IPV6):
@@ -293,6 +302,7 @@ def retransmits(lab: Lab) -> None:
                   lambda d, ls=labels: d.total(RETRANSMITS, **ls) > 20)  # fmt: skip
 
 
+@proves(RETRANSMITS, DELAY)
 def lost_handshakes(lab: Lab) -> None:
     """Lose SYNs, then SYN-ACKs."""
     sysctl(CLIENT, "ipv4/tcp_syn_retries", "2")
@@ -364,6 +374,7 @@ class Capture:
         return delays
 
 
+@proves(RETRANSMITS, DELAY, DELAY_DROPPED)
 def retransmit_delay(lab: Lab) -> None:
     """Compare with the times of the sender's own packets."""
     # One segment per packet, so that a packet's first byte names its segment.
@@ -388,8 +399,7 @@ def retransmit_delay(lab: Lab) -> None:
               lambda d: d.count(DELAY, **labels))  # fmt: skip
     lab.check("tcp-retransmit-delay", DELAY, f"{case}: sum, s (capture)", sum(delays),
               lambda d: d.sum(DELAY, **labels), relative=0.02)  # fmt: skip
-    lab.check("tcp-retransmit-delay", "tcp_retransmit_delay_dropped_total", case, 0,
-              lambda d: d.total("tcp_retransmit_delay_dropped_total"))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY_DROPPED, case, 0, lambda d: d.total(DELAY_DROPPED))
 
 
 # -- receive memory ---------------------------------------------------------
@@ -489,6 +499,7 @@ def squeeze(connections: int) -> int:
     return lowered
 
 
+@proves(CLAMPS, OVERLIMIT, FAILURES)
 def window_clamps(lab: Lab) -> None:
     """Run short of memory without lowering the threshold, and with."""
     config = "tcp-window-clamps"
@@ -540,6 +551,7 @@ def accept_all(server: socket.socket, stop: threading.Event) -> None:
                 server.accept()[0].close()
 
 
+@proves(CONNECT, BACKLOG)
 def ten_thousand(lab: Lab) -> None:
     """Open 10,000 connections on two CPUs: none is lost, nothing is left behind."""
     stop = threading.Event()
@@ -562,11 +574,10 @@ def ten_thousand(lab: Lab) -> None:
     for family in ("ipv4", "ipv6"):
         lab.check("tcp-syn-backlog", BACKLOG, f"{case}: handshakes, {family}", OPENED,
                   lambda d, f=family: d.count(BACKLOG, family=f), may_skip=True)  # fmt: skip
-    dropped = "tcp_connect_time_dropped_total"
     # What lost its start or its end to the kernel is dropped, or still waits to be found.
     lab.check("tcp-connect-time", CONNECT, f"{case}: counted, dropped or left",
               2 * (OPENED + REFUSED + ABORTED),
-              lambda d: d.count(CONNECT, scope="public") + d.total(dropped)
+              lambda d: d.count(CONNECT, scope="public") + d.total(CONNECT_DROPPED)
               + d.total(LEFT, map="opening"))  # fmt: skip
     if not lab.live:  # the kernel's other sockets are opening too
         for config, name in (("tcp-connect-time", "opening"), ("tcp-retransmit-delay", "sending"),
@@ -576,6 +587,7 @@ def ten_thousand(lab: Lab) -> None:
                       max(0, d.total(LEFT, map=m) - d.total(SKIPPED, config=c)))  # fmt: skip
 
 
+@proves(CONNECT_DROPPED)
 def full_map(lab: Lab) -> None:
     """Fill an exported map: the drop counter rises, the scrape stays whole."""
     for found in maps.named(CONNECT):
@@ -583,8 +595,8 @@ def full_map(lab: Lab) -> None:
             found.fill()
     with lab.measured(), client(IPV4, SERVER) as sock:
         sock.connect_ex(("127.0.0.1", PORT))
-    lab.check("tcp-connect-time", "tcp_connect_time_dropped_total", "map full, 1 connection", 1,
-              lambda d: d.total("tcp_connect_time_dropped_total"))  # fmt: skip
+    lab.check("tcp-connect-time", CONNECT_DROPPED, "map full, 1 connection", 1,
+              lambda d: d.total(CONNECT_DROPPED))  # fmt: skip
     lab.check("tcp-connect-time", "decoder_errors_total", "map full", 0,
               lambda d: d.total("decoder_errors_total"))  # fmt: skip
 

@@ -22,6 +22,9 @@ from pathlib import Path
 
 from . import maps
 
+# The capabilities of the service; what passes through perf events needs one more on Debian.
+SERVICE = ["CAP_BPF", "CAP_PERFMON"]
+PERF_HOOKS = {"kprobe", "kretprobe", "tracepoint", "tp"}
 START_TIMEOUT = 120  # seconds; emulation is slow
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 LABEL = re.compile(r'(\w+)="([^"]*)"')

@@ -2,8 +2,8 @@
 # Copyright: linmonitor.stack contributors
 """Run all cases on the running kernel; write rows as JSON.
 
-Two exporters watch the same workloads: one with the preferred variants, one
-with the base variants. So both meet the same truth, and each other.
+Several exporters watch the same workloads: one with the preferred variant of each
+program, one with the next, and so on. So all meet the same truth, and each other.
 """
 
 from __future__ import annotations
@@ -18,32 +18,36 @@ import traceback
 from pathlib import Path
 
 from . import cases_block, cases_forecast, cases_tcp, net
-from .exporter import Exporter
+from .exporter import PERF_HOOKS, SERVICE, Exporter
 from .lab import Lab
 
 # fentry cannot attach to tcp_v4_syn_recv_sock, which has 7 arguments there.
 NOT_HERE = {("6.1", "tcp-listen-overflows", "fentry")}
 ATTEMPTS = 4
+TRACEPOINTS = {"tp_btf", "raw_tp"}
+PARTS = (cases_block, cases_tcp, cases_forecast)
 
 
 def exporters(artifact: Path, live: bool) -> list[Exporter]:
-    """Start the exporter twice: preferred variants, then the others."""
+    """Start the exporter once for each place in the order of preference."""
     manifest = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    configs = manifest["catalogue"]["configs"]
     series = ".".join(platform.release().split(".")[:2])
     started = []
-    for place, label in ((0, "preferred"), (1, "base")):
-        chosen, capabilities = {}, set()
-        for config, entry in manifest["catalogue"]["configs"].items():
-            variant = entry["variants"][place]
-            if live and variant["name"] not in ("tp_btf", "raw_tp"):
-                continue
-            if (series, config, variant["name"]) not in NOT_HERE:
-                chosen[config] = variant["name"]
-                capabilities.update(variant["capabilities"])
-                if variant["name"] == "kprobe":
-                    # Debian's perf_event_paranoid of 3 refuses kprobes without it.
-                    capabilities.add("CAP_SYS_ADMIN")
-        started.append(Exporter(artifact, chosen, sorted(capabilities), label))
+    for place in range(max(len(entry["variants"]) for entry in configs.values())):
+        chosen, hooks = {}, set()
+        for config, entry in configs.items():
+            for variant in entry["variants"][place : place + 1]:
+                kinds = {hook["type"] for hook in variant["hooks"]}
+                if live and not kinds <= TRACEPOINTS:
+                    continue
+                if (series, config, variant["name"]) not in NOT_HERE:
+                    chosen[config] = variant["name"]
+                    hooks |= kinds
+        if chosen:
+            # Debian's perf_event_paranoid of 3 refuses kprobes without it.
+            more = ["CAP_SYS_ADMIN"] if hooks & PERF_HOOKS else []
+            started.append(Exporter(artifact, chosen, [*SERVICE, *more], f"choice {place + 1}"))
     for exporter in started:
         exporter.wait()
     return started
@@ -58,6 +62,7 @@ def run_case(lab: Lab, case) -> list[str]:
     Returns what was wrong in the attempts that do not count.
     """
     kept, disturbed = lab.rows, []
+    promised = set() if lab.live else set(case.proves)
     for attempt in range(ATTEMPTS):
         lab.rows = []
         case(lab)
@@ -66,7 +71,10 @@ def run_case(lab: Lab, case) -> list[str]:
         if not failed or not is_hopeful or attempt == ATTEMPTS - 1:
             break
         disturbed += [f"{case.__name__}, attempt {attempt + 1}: {row}" for row in failed]
+    silent = promised - {row.metric for row in lab.rows}
     lab.rows = kept + lab.rows
+    if silent:
+        raise AssertionError(f"no row for {', '.join(sorted(silent))}, which the case proves")
     return disturbed
 
 
@@ -99,8 +107,7 @@ def main() -> None:
 
     print("exporters started", flush=True)
     write(is_finished=False)
-    parts = (cases_block, cases_tcp, cases_forecast)
-    cases = [case for part in parts for case in (part.LIVE if options.live else part.VM)]
+    cases = [case for part in PARTS for case in (part.LIVE if options.live else part.VM)]
     with net.topology():
         for case in cases:
             if options.only and options.only not in case.__name__:

@@ -39,6 +39,16 @@ class Row:
         return {**asdict(self), "passed": self.passed}
 
 
+def proves(*metrics: str) -> Callable:
+    """Mark a case with the metrics that it compares with a truth; the gate reads them."""
+
+    def mark(case: Callable) -> Callable:
+        case.proves = metrics  # type: ignore[attr-defined]
+        return case
+
+    return mark
+
+
 def at_once(work: Callable, arguments: list[tuple]) -> None:
     """Run a workload in one process for each set of arguments."""
     workers = [multiprocessing.Process(target=work, args=those) for those in arguments]

@@ -162,12 +162,12 @@ def not_run() -> list[str]:
 INTRODUCTION = """# Accuracy
 
 Made by `make matrix`: one line per kernel, metric, workload and variant.
-The real exporter ran with the service's capabilities, with the preferred and the base variants at
-once, so both saw the same events. "Truth" is what the workload did, or what the kernel's own
+The real exporter ran with the service's capabilities, once per variant and all at the same time,
+so all saw the same events. "Truth" is what the workload did, or what the kernel's own
 counters say. Counts must be equal. Durations may differ by 5 % for a disk and 10 % for a network:
 the emulated machines add noise of their own. They prove counts, not nanoseconds.
 "Skipped" are runs of the program that the kernel left out, by its own count: see
-[what the kernel skips](programs.md#what-the-kernel-skips).
+[what the kernel skips](../files/bpf/README.md#what-the-kernel-skips).
 A case with a wrong count is tried once more, one with a wrong duration three times more; the run
 prints what was wrong before.
 

@@ -9,8 +9,6 @@ def variant(name: str, *hooks: tuple[str, str]) -> dict:
     """Describe one object: its needs follow from its hooks."""
     return {
         "name": name,
-        "requires": {"btf": True},
-        "capabilities": ["CAP_BPF", "CAP_PERFMON"],
         "hooks": [{"type": kind, "target": target} for kind, target in hooks],
         "maps": [
             {"name": "m", "type": "hash", "key_size": 8, "value_size": 8, "max_entries": 1024}

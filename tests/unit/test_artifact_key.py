@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.linmonitor.stack.plugins.filter import artifact
 
-SOURCES = ("catalogue.yml", "a/a.bpf.c", "a/a.yaml", "a/README.md", "include/a.h", "build/Makefile")
+SOURCES = ("a/program.yml", "a/a.bpf.c", "a/a.yaml", "a/README.md", "include/a.h", "build/Makefile")
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_one_more_capability_is_asked_for_only_where_used(run, tmp_path):
 
 
 def test_catalogue_without_hooks_says_so(run, tmp_path):
-    variants = [{"name": "raw_tp", "requires": {"btf": True}}]
+    variants = [{"name": "raw_tp", "requires": ["CONFIG_BPF_JIT"]}]
     root = HOSTS["debian11"].write(tmp_path)
     catalogue = {"configs": {"mine": {"variants": variants}}}
     result = run(bpf_program_info, root=root, catalogue=catalogue, configs=["mine"])

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// Block I/O latency by disk and operation: docs/programs.md, biolatency.
+// Block I/O latency by disk and operation.
 #include "block.bpf.h"
 
 #define DROPPED biolatency_dropped_total

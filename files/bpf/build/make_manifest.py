@@ -2,7 +2,7 @@
 # Copyright: linmonitor.stack contributors
 """Write manifest.json of an artifact: its inputs, files and joined catalogue.
 
-What people know comes from catalogue.yml; metrics and labels come from the
+What people know comes from each program.yml; metrics and labels come from the
 exporter configs, hooks and maps from the compiled objects. A config whose YAML
 and objects disagree stops the build here.
 """
@@ -44,9 +44,15 @@ def series(kind: str, metric: dict, max_entries: int) -> int:
     return max_entries // (slots(metric) + 1) * (slots(metric) + 3)
 
 
-def metrics_of(config: str, exporter_config: dict, variants: list[dict]) -> list[dict]:
+def metrics_of(
+    config: str, exporter_config: dict, variants: list[dict], known: dict[str, dict]
+) -> list[dict]:
     """Join a config's metrics with the maps that all its variants must have."""
     joined = []
+    declared = {metric["name"] for kind in exporter_config["metrics"].values() for metric in kind}
+    if not known.keys() <= declared:
+        unknown = ", ".join(sorted(known.keys() - declared))
+        raise ValueError(f"{config}: its program.yml names {unknown}, its YAML does not")
     for kind in ("counter", "histogram"):
         for metric in exporter_config["metrics"].get(kind + "s", []):
             name = metric["name"]
@@ -58,6 +64,7 @@ def metrics_of(config: str, exporter_config: dict, variants: list[dict]) -> list
             labels = [label["name"] for label in metric["labels"]]
             joined.append(
                 {
+                    **known.get(name, {}),
                     "name": PREFIX + name,
                     "type": kind,
                     "labels": labels[:-1] if kind == "histogram" else labels,
@@ -73,22 +80,11 @@ def join(catalogue: dict, programs: Path) -> dict:
         folder = programs / config
         for variant in entry["variants"]:
             variant.update(read_object(folder / f"{variant['name']}.bpf.o"))
-        text = (folder / f"{config}.yaml").read_text(encoding="utf-8")
-        entry["metrics"] = metrics_of(config, yaml.safe_load(text), entry["variants"])
+        exporter_config = yaml.safe_load((folder / f"{config}.yaml").read_text(encoding="utf-8"))
+        known = entry["metrics"]
+        entry["metrics"] = metrics_of(config, exporter_config, entry["variants"], known)
         entry["max_series"] = sum(metric["max_series"] for metric in entry["metrics"])
     return catalogue
-
-
-def merge(catalogues: list[dict]) -> dict:
-    """Put catalogues together; a config has one home."""
-    merged: dict = {"sets": {}, "configs": {}}
-    for catalogue in catalogues:
-        for part, entries in merged.items():
-            twice = entries.keys() & catalogue.get(part, {}).keys()
-            if twice:
-                raise ValueError(f"in two catalogues: {part} {', '.join(sorted(twice))}")
-            entries.update(catalogue.get(part, {}))
-    return merged
 
 
 def checksums(root: Path) -> dict[str, str]:
@@ -111,17 +107,15 @@ def main() -> None:
         help="JSON object with key, arch, inputs and observed; copied as it is",
     )
     parser.add_argument(
-        "--catalogue",
+        "--source",
         type=Path,
         action="append",
-        help="catalogue of the programs in the artifact; more than one are merged (default: ours)",
+        help="folder of the programs in the artifact; may be given again (default: ours)",
     )
     options = parser.parse_args()
-    own = Path(__file__).parents[1] / "catalogue.yml"
     try:
-        catalogue = join(
-            merge([load(path) for path in options.catalogue or [own]]), options.root / "programs"
-        )
+        catalogue = load(options.source or [Path(__file__).parents[1]])
+        join(catalogue, options.root / "programs")
     except ValueError as error:
         sys.exit(str(error))
     declared = json.loads(options.inputs.read_text(encoding="utf-8"))

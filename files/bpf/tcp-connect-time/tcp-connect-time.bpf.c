@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// How long active opens take and how they end: docs/programs.md,
-// tcp-connect-time.
+// How long active opens take and how they end.
 #include "sock.bpf.h"
 
 #define DROPPED tcp_connect_time_dropped_total

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// Connections refused because the accept queue was full: docs/programs.md,
-// tcp-listen-overflows.
+// Connections refused because the accept queue was full.
 #include "regs-ip.bpf.h"
 #include "sock.bpf.h"
 

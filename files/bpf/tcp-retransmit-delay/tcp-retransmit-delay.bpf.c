@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// How long a segment had been on its way when it was sent again:
-// docs/programs.md, tcp-retransmit-delay.
+// How long a segment had been on its way when it was sent again.
 #include "regs-ip.bpf.h"
 #include "retransmit.bpf.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// Retransmitted segments by cause: docs/programs.md, tcp-retransmit.
+// Retransmitted segments by cause.
 #include "retransmit.bpf.h"
 
 #define DROPPED tcp_retransmit_dropped_total

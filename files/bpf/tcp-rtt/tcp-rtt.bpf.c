@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// Smoothed round-trip time, sampled when an ACK brings news: docs/programs.md,
-// tcp-rtt.
+// Smoothed round-trip time, sampled when an ACK brings news.
 #include "sock.bpf.h"
 
 #define DROPPED tcp_rtt_dropped_total

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// The accept queue that each completed handshake meets: docs/programs.md,
-// tcp-syn-backlog.
+// The accept queue that each completed handshake meets.
 #include "sock.bpf.h"
 
 #define DROPPED tcp_syn_backlog_dropped_total

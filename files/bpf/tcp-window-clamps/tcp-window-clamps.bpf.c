@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
 //
-// Receive windows cut because memory ran out: docs/programs.md,
-// tcp-window-clamps.
+// Receive windows cut because memory ran out.
 #include "regs-ip.bpf.h"
 #include "sock.bpf.h"
 

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright: linmonitor.stack contributors
+//
+// What it measures.
+#include "kernel.bpf.h"
+
+#define DROPPED METRIC_dropped_total
+#include "maps.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} METRIC_total SEC(".maps");
+
+// TRACEPOINT where the kernel has one; FUNCTION, with regs-ip.bpf.h, where it has none.
+TRACEPOINT(sched_process_exec)
+int count(u64 *ctx)
+{
+	u32 zero = 0;
+
+	increment_map(&METRIC_total, &zero, 1);
+	return 0;
+}
