@@ -1,0 +1,71 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The matrix runs every variant, however many a program has, and holds cases to their word."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from catalogues import variant
+
+from tests import gate  # noqa: F401 (brings the collection's path)
+from tests.kernel import guest
+from tests.kernel.lab import Lab, Row, proves
+
+ADMIN = "CAP_SYS_ADMIN"
+CONFIGS = {
+    "one": [variant("raw_tp", ("raw_tp", "a"))],
+    "three": [
+        variant("fentry", ("fentry", "f")),
+        variant("tp_btf", ("tp_btf", "a")),
+        variant("kprobe", ("kprobe", "f")),
+    ],
+}
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """Start no exporter; return what each would have been started with."""
+
+    class Started:
+        def __init__(self, artifact, variants, capabilities, label):
+            self.said = (label, variants, capabilities)
+
+        def wait(self):
+            pass
+
+    configs = {config: {"variants": variants} for config, variants in CONFIGS.items()}
+    (tmp_path / "manifest.json").write_text(json.dumps({"catalogue": {"configs": configs}}))
+    monkeypatch.setattr(guest, "Exporter", Started)
+    return lambda live: [exporter.said for exporter in guest.exporters(tmp_path, live)]
+
+
+def test_each_place_in_the_order_has_its_exporter(started):
+    assert started(live=False) == [
+        ("choice 1", {"one": "raw_tp", "three": "fentry"}, guest.SERVICE),
+        ("choice 2", {"three": "tp_btf"}, guest.SERVICE),
+        ("choice 3", {"three": "kprobe"}, [*guest.SERVICE, ADMIN]),
+    ]
+
+
+def test_machine_in_use_runs_tracepoints_only(started):
+    assert started(live=True) == [
+        ("choice 1", {"one": "raw_tp"}, guest.SERVICE),
+        ("choice 2", {"three": "tp_btf"}, guest.SERVICE),
+    ]
+
+
+@pytest.mark.parametrize(("live", "fails"), [(False, True), (True, False)])
+def test_case_without_a_row_of_what_it_proves_is_an_error(tmp_path, live, fails):
+    @proves("a_total", "b_total")
+    def case(lab):
+        lab.rows.append(Row("a_total", "case", "raw_tp", 1, 1, 0, is_timing=False))
+
+    lab = Lab(tmp_path, [], live)
+    if fails:
+        with pytest.raises(AssertionError, match="no row for b_total, which the case proves"):
+            guest.run_case(lab, case)
+    else:
+        guest.run_case(lab, case)
+    assert [row.metric for row in lab.rows] == ["a_total"]
