@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full test-grafana lint unit molecule matrix bench bench-fleet bench-bpf \
-  dashboards snapshot bench-dashboards new-program docs lock preflight
+  dashboards snapshot bench-dashboards new-program docs lock pin preflight
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -95,6 +95,9 @@ new-program: $(VENV)/.ready ## Write the folder of a new BPF program, NAME=…, 
 docs: $(VENV)/.ready ## Write the pages that are generated
 	$(BIN)/python -m tests.docs.variables
 	$(BIN)/python -m tests.docs.programs
+
+pin: $(VENV)/.ready ## Print the rows of versions.yml for EXPORTER=VERSION
+	$(BIN)/python -m tests.lab.pin $(EXPORTER)
 
 lock: ## Resolve requirements-dev.in again (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \

@@ -10,7 +10,8 @@ anybody deploying anything, so a verdict belongs to the kernel it was found on.
 
 Writes into the runtime directory: configs/ with links to the chosen files, `environment`
 for the unit, and choice.json with every verdict. Exit status: 0 something was chosen,
-1 nothing can run here (systemd then skips the unit), 2 strict and something was left out.
+1 nothing can run here (systemd then skips the unit), 2 strict and something was left out,
+255 this is no release that it can read (systemd then fails the unit).
 """
 
 from __future__ import annotations
@@ -29,12 +30,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 TRIAL_SECONDS = 60
+# Of the manifest: an artifact that is older or newer than this chooser is not guessed at.
+FORMAT = 2
 # Refusals that say something about the moment, not about the kernel.
 PASSING = ("cannot allocate memory", "resource temporarily unavailable", "too many open files")
 
 # The two last lines with which the exporter ends a check.
 MISSED = re.compile(r"Missed attachments \(module:prog\): (.*)")
 FAILED = re.compile(r"^.*for config \"[^\"]*\": ")
+
+
+class FormatError(ValueError):
+    """The artifact is of another version than the chooser; the message says what to do."""
 
 
 class Verdict(NamedTuple):
@@ -116,7 +123,13 @@ class Chooser:
         """Take the release's manifest; `memory` spares known refusals their trial."""
         self.release = release
         self.memory = memory
-        self.catalogue = json.loads((release / "manifest.json").read_text())["catalogue"]
+        manifest = json.loads((release / "manifest.json").read_text())
+        if manifest.get("format") != FORMAT:
+            raise FormatError(
+                f"{release}/manifest.json has format {manifest.get('format')}, and this release "
+                f"reads {FORMAT}: build the artifact again with this version of the collection"
+            )
+        self.catalogue = manifest["catalogue"]
 
     def link(self, folder: Path, chosen: dict[str, str]) -> None:
         """Fill `folder` with the pairs of files by which the exporter finds its configs."""
@@ -234,7 +247,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--runtime and --state are needed outside a systemd unit")
     settings = json.loads((options.release / "settings.json").read_text())
     memory = Memory(options.state, Kernel.key(options.release, effective_capabilities()))
-    chooser = Chooser(options.release, memory)
+    try:
+        chooser = Chooser(options.release, memory)
+    except FormatError as error:
+        print(error)
+        return 255
     verdicts = chooser.choose(settings["configs"])
     memory.save()
     publish(chooser, options.runtime, verdicts)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 KEY_LENGTH = 16
+GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What roles remember: the stat of an artifact or archive, and lists of files.
 FOUND = ("__ebpf_exporter_found", "__prometheus_archive")
 KEPT = (
@@ -29,6 +32,30 @@ KEPT = (
     "__toolchain_kept_files",
     "__grafana_kept_files",
 )
+# What says where to download from decides no byte: those are verified by content.
+TRANSPORT = re.compile(
+    r"(?i:(https?|ftp|all|no)_proxy)|GO(PROXY|SUMDB|PRIVATE|NOPROXY|NOSUMDB|INSECURE|VCS|AUTH)"
+    r"|(SSL|CURL|GIT|CARGO|PIP|REQUESTS)_.*|HOME|TMPDIR|GO(MOD)?CACHE|GOPATH"
+)
+
+
+def build_environment(target: str, go: str) -> dict[str, str]:
+    """Return what compilers run with for an architecture: the pinned Go, never one it downloads."""
+    triplet = f"{target}-linux-gnu"
+    return {
+        "PATH": f"/usr/lib/go-{go}/bin:{SYSTEM_PATH}",
+        "GOTOOLCHAIN": "local",
+        "LC_ALL": "C.UTF-8",
+        "GOARCH": GOARCH[target],
+        "CC": f"{triplet}-gcc",
+        "AR": f"{triplet}-ar",
+        "PKG_CONFIG_LIBDIR": f"/usr/lib/{triplet}/pkgconfig:/usr/share/pkgconfig",
+    }
+
+
+def deciding_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of a user's environment that can change what a compiler makes."""
+    return {name: value for name, value in environment.items() if not TRANSPORT.fullmatch(name)}
 
 
 def artifact_key(inputs: dict) -> str:
@@ -89,7 +116,9 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "artifact_key": artifact_key,
+            "build_environment": build_environment,
             "bundle_entries": bundle_entries,
+            "deciding_environment": deciding_environment,
             "file_sha256": _sources.file_sha256,
             "lock_lines": lock_lines,
             "locked_files": locked_files,

@@ -16,6 +16,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 from ansible_collections.linmonitor.stack.plugins.module_utils import _btf, _kernel
 
 BTF_FILE = "/sys/kernel/btf/vmlinux"
+# Of manifest.json; the build writes it, the chooser reads it.
+MANIFEST_FORMAT = 2
 CAPABILITIES = ("CAP_BPF", "CAP_PERFMON")
 # What each kind of hook needs from the kernel's configuration, besides BPF itself.
 EVENTS = ("CONFIG_BPF_EVENTS",)
@@ -101,6 +103,16 @@ class Forecast(NamedTuple):
     reasons: List[str]
     unknown: List[str]
     capabilities: List[str]
+
+
+def catalogue_of(manifest: Dict[str, Any]) -> Any:
+    """Return a manifest's catalogue; CatalogueError where it is of another format."""
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise CatalogueError(
+            f"has format {manifest.get('format')}, known is {MANIFEST_FORMAT}; "
+            "build the artifact again with this version of the collection"
+        )
+    return manifest.get("catalogue")
 
 
 def check(catalogue: Any) -> None:

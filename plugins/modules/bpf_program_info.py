@@ -407,7 +407,7 @@ def main() -> None:
         catalogue = params["catalogue"]
         if catalogue is None:
             place = Path(params["manifest"] or f"{release}/manifest.json")
-            catalogue = read_json(place).get("catalogue")
+            catalogue = _program.catalogue_of(read_json(place))
         _program.check(catalogue)
         if names is None and release:
             place = Path(release) / "settings.json"

@@ -22,6 +22,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.lab.hosts import CHECKOUT, Lab, build_image, image_tag, run
+from tests.pins import DEFAULT
 
 SUITE = "bookworm"
 ARCHITECTURES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
@@ -143,7 +144,7 @@ def test_aarch64_exporter_runs(lab, from_host):
         f" qemu-aarch64 {folder}/bin/ebpf_exporter --version 2>&1",
     )  # fmt: skip
     print(f"\n{said}")
-    assert "version 2.5.1" in said
+    assert f"version {DEFAULT['exporter']}" in said
     assert "linux/arm64" in said
 
 

@@ -25,13 +25,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.pins import DEFAULT, EXPORTER
 from tests.unit.bpf_build import libbpf_include
 
 from . import net
 from .cases_block import BLOCK, read_direct
 from .exporter import Exporter
 
-MODULE = "github.com/cloudflare/ebpf_exporter/v2@v2.5.1"
+MODULE = f"{EXPORTER['module']}@v{DEFAULT['exporter']}"
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 SOURCES = Path(__file__).resolve().parents[2] / "files" / "bpf"
 CAPABILITIES = ["CAP_BPF", "CAP_PERFMON"]

@@ -11,8 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.pins import DEFAULT, LIBBPF
+
 SOURCES = Path(__file__).resolve().parents[2] / "files" / "bpf"
-CRATE = "libbpf-sys-1.2.1+v1.2.0"
+CRATE = f"libbpf-sys-{LIBBPF['crate']}+v{DEFAULT['libbpf']}"
 CARGO_TOML = """[package]
 name = "headers"
 version = "0.1.0"

@@ -21,7 +21,9 @@ def play(scratch: Path, roles: tuple[str, ...], tasks: list[dict]) -> None:
         for part in ("defaults", "vars")
     ]
     written = {"hosts": "localhost", "gather_facts": False, "vars_files": files, "tasks": tasks}
-    written["vars"] = {"ansible_python_interpreter": sys.executable}
+    # Files that all roles share are named from the folder of one.
+    role_path = str(CHECKOUT / "roles" / roles[0])
+    written["vars"] = {"ansible_python_interpreter": sys.executable, "role_path": role_path}
     (scratch / "play.yml").write_text(yaml.safe_dump([written]))
     command = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(scratch / "play.yml")]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)

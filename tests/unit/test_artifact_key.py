@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 from ansible_collections.linmonitor.stack.plugins.filter import artifact
+from role_play import play
 
 SOURCES = ("a/program.yml", "a/a.bpf.c", "a/a.yaml", "a/README.md", "include/a.h", "build/Makefile")
 
@@ -33,6 +35,71 @@ def test_page_is_no_part_of_the_key(programs, name):
     before = artifact.programs_sha256(str(programs))
     (programs / name).write_text("edited")
     assert artifact.programs_sha256(str(programs)) == before
+
+
+OTHER_VALUES = {
+    "architecture": {"ebpf_exporter_architecture": "aarch64"},
+    # Its libbpfgo comes with it.
+    "libbpf": {"ebpf_exporter_libbpf_version": "1.5.0"},
+    "suite": {"toolchain_suite": "trixie"},
+    "flag of a user": {"toolchain_environment": {"GOFLAGS": "-gcflags=-N"}},
+    "flag of the C compiler": {"__ebpf_exporter_cflags": "-O1"},
+    "flag of the Go compiler": {"__ebpf_exporter_go_flags": ["-trimpath"]},
+    "flag of libbpf": {"__ebpf_exporter_libbpf": {"tree": "t", "cflags": "-O1"}},
+    "hash of libbpf": {"__ebpf_exporter_libbpf": {"tree": "0" * 64, "cflags": "-O2"}},
+    "hash of the exporter": {"__ebpf_exporter_source": {"tree": "0" * 64, "commit": "c"}},
+    "compiler": {"__ebpf_exporter_toolchain": {"clang": "99", "go": "1.23"}},
+}
+PAIRS = {
+    "libbpf and libbpfgo": "v0.9.1-libbpf-1.5.1",
+    "libbpf and another libbpfgo": "v0.6.0-libbpf-1.3",
+}
+SAME_VALUES = {
+    "proxies": {
+        "toolchain_environment": {
+            "https_proxy": "http://proxy.example.com",
+            "GOPROXY": "https://modules.example.com",
+            "SSL_CERT_FILE": "/etc/ssl/own.pem",
+        }
+    },
+    "where it runs": {"ebpf_exporter_root": "/srv/linmonitor", "ebpf_exporter_strict": True},
+}
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Let Ansible evaluate the key under each case, in one run."""
+    scratch = tmp_path_factory.mktemp("keys")
+    cases = {"plain": {}} | OTHER_VALUES | SAME_VALUES
+    for case, libbpfgo in PAIRS.items():
+        cases[case] = OTHER_VALUES["libbpf"] | {"ebpf_exporter_libbpfgo_version": libbpfgo}
+    found = "{{ keys | default({}) | combine({case: __ebpf_exporter_key}) }}"
+    tasks: list[dict] = [
+        {"ansible.builtin.set_fact": {"keys": found}, "vars": given | {"case": name}}
+        for name, given in cases.items()
+    ]
+    written = {"content": "{{ keys | to_json }}", "dest": f"{scratch}/keys.json"}
+    tasks.append({"ansible.builtin.copy": written})
+    play(scratch, ("ebpf_exporter", "bpf_programs"), tasks)
+    return json.loads((scratch / "keys.json").read_text())
+
+
+@pytest.mark.parametrize("case", OTHER_VALUES)
+def test_value_that_decides_bytes_changes_the_key(keys, case):
+    assert keys[case] != keys["plain"]
+
+
+@pytest.mark.parametrize("case", SAME_VALUES)
+def test_value_that_decides_no_byte_leaves_the_key(keys, case):
+    assert keys[case] == keys["plain"]
+
+
+def test_a_libbpf_brings_the_libbpfgo_of_its_set(keys):
+    assert keys["libbpf"] == keys["libbpf and libbpfgo"] != keys["libbpf and another libbpfgo"]
+
+
+def test_all_cases_differ_from_each_other(keys):
+    assert len({keys[case] for case in OTHER_VALUES}) == len(OTHER_VALUES)
 
 
 def test_lock_is_what_sha256sum_prints(tmp_path):

@@ -159,6 +159,6 @@ def test_manifest_is_the_same_every_time(tmp_path) -> None:
     (root / "manifest.json").unlink()
     assert texts[0] == texts[1]
     manifest = json.loads(texts[0])
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert {**manifest, **declared} == manifest
     assert "programs/biolatency/raw_tp.bpf.o" in manifest["files"]

@@ -9,7 +9,12 @@ import json
 import pytest
 from role_play import play
 
-SOURCES = "sources/ebpf_exporter-2.5.1-libbpf-1.2.0-libbpfgo-v0.6.0-libbpf-1.3.tar"
+from tests.pins import DEFAULT
+
+SOURCES = (
+    f"sources/ebpf_exporter-{DEFAULT['exporter']}-libbpf-{DEFAULT['libbpf']}"
+    f"-libbpfgo-{DEFAULT['libbpfgo']}.tar"
+)
 PACKAGES = "packages/bookworm-x86_64.tar"
 BUNDLED = {name: {"path": f"/cache/{name}", "sha256": "a" * 64} for name in (SOURCES, PACKAGES)}
 OWN = {
@@ -75,7 +80,7 @@ def test_bundle_is_used_by_itself(answers):
     assert found["proxy"] == f"file://{BROUGHT}/sources/cache/download"
     assert found["sumdb"] == "off"
     assert found["apt"] == f"{BROUGHT}/packages/apt.conf"
-    assert found["libbpf"][0] == f"{BROUGHT}/sources/libbpf-1.2.0.tar.gz"
+    assert found["libbpf"][0] == f"{BROUGHT}/sources/libbpf-{DEFAULT['libbpf']}.tar.gz"
 
 
 def test_packages_of_another_suite_are_not_used(answers):

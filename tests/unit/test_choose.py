@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.linmonitor.stack.plugins.module_utils import _program
 
 CHECKOUT = Path(__file__).parents[2]
+MAKE_MANIFEST = CHECKOUT / "files/bpf/build/make_manifest.py"
 CATALOGUE = {
     "configs": {
         "disk": {"variants": [{"name": "tp_btf"}, {"name": "raw_tp"}]},
@@ -66,7 +69,9 @@ class Host:
             programs.mkdir(parents=True)
             for name in [f"{config}.yaml", *(f"{v['name']}.bpf.o" for v in entry["variants"])]:
                 (programs / name).touch()
-        (self.release / "manifest.json").write_text(json.dumps({"catalogue": CATALOGUE}))
+        (self.release / "manifest.json").write_text(
+            json.dumps({"format": 2, "catalogue": CATALOGUE})
+        )
         exporter = self.release / "bin/ebpf_exporter"
         exporter.write_text(EXPORTER.format(python=sys.executable))
         exporter.chmod(0o755)
@@ -162,3 +167,15 @@ def test_what_does_not_load_beside_the_others_is_left_out(host):
     assert host.run({"disk/tp_btf net/fentry": NOT_PERMITTED}) == 0
     assert host.variants == {"disk": "tp_btf", "net": None}
     assert host.configs["net"]["refused"]["fentry"].startswith("beside the others: ")
+
+
+def test_an_artifact_of_another_format_fails_the_unit_and_says_what_to_do(host, capsys):
+    manifest = {"format": host.choose.FORMAT + 1, "catalogue": CATALOGUE}
+    (host.release / "manifest.json").write_text(json.dumps(manifest))
+    assert host.run({}) == 255
+    assert "build the artifact again" in capsys.readouterr().out
+
+
+def test_build_chooser_and_modules_mean_the_same_format(choose):
+    [written] = re.findall(r"^FORMAT = (\d+)$", MAKE_MANIFEST.read_text(), re.MULTILINE)
+    assert int(written) == choose.FORMAT == _program.MANIFEST_FORMAT

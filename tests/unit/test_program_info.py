@@ -35,11 +35,18 @@ CLAMPS_REFUSED = {
 def release(tmp_path) -> Path:
     """Unpack a release with a link to it, as the role does."""
     folder = tmp_path / "opt/releases/r1"
-    put(folder, "manifest.json", json.dumps({"format": 1, "catalogue": CATALOGUE}).encode())
+    put(folder, "manifest.json", json.dumps({"format": 2, "catalogue": CATALOGUE}).encode())
     put(folder, "settings.json", json.dumps({"configs": ["tcp-window-clamps"]}).encode())
     put(folder, "ebpf_exporter-trial.service", b"[Service]\n")
     (tmp_path / "opt/current").symlink_to("releases/r1")
     return tmp_path / "opt/current"
+
+
+def test_a_manifest_of_another_format_is_refused_with_what_to_do(run, release):
+    put(release, "manifest.json", json.dumps({"format": 1, "catalogue": CATALOGUE}).encode())
+    result = run(bpf_program_info, release=str(release))
+    assert result["failed"]
+    assert "has format 1, known is 2; build the artifact again" in result["msg"]
 
 
 def test_forecast_of_the_default_set(run, tmp_path):

@@ -20,6 +20,8 @@ from catalogue import load
 from object_maps import read_object
 
 PREFIX = "ebpf_exporter_"
+# Raised when what reads a manifest has to change: chooser, modules, playbooks.
+FORMAT = 2
 
 
 def key_size(metric: dict) -> int:
@@ -120,7 +122,7 @@ def main() -> None:
         sys.exit(str(error))
     declared = json.loads(options.inputs.read_text(encoding="utf-8"))
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         **{name: declared[name] for name in ("key", "arch", "inputs", "observed")},
         "files": checksums(options.root),
         "catalogue": catalogue,

@@ -12,6 +12,8 @@ import time
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from tests.pins import DEFAULT, LIBBPF
+
 CURRENT = "/opt/linmonitor/current"
 EXPORTER = f"{CURRENT}/bin/ebpf_exporter"
 WRITES = 300
@@ -53,7 +55,7 @@ def test_exporter_is_static(exporter):
 
 def test_exporter_version_is_reproducible(host):
     version = host.check_output(f"{EXPORTER} --version 2>&1")
-    assert "version 2.5.1" in version
+    assert f"version {DEFAULT['exporter']}" in version
     assert re.search(r"build date: +19700101-00:00:00", version)
     assert re.search(r"build user: +linmonitor\.stack", version)
 
@@ -61,16 +63,13 @@ def test_exporter_version_is_reproducible(host):
 def test_exporter_holds_the_libbpfgo_of_the_table(exporter):
     # The text that `go version -m` prints; the host itself needs no Go.
     replaced = re.search(rb"\n=>\tgithub.com/aquasecurity/libbpfgo\t(\S+)\t(\S+)\n", exporter)
-    assert replaced.groups() == (
-        b"v0.6.0-libbpf-1.3",
-        b"h1:mhDe1mAZR80LjnsCnteS+R2/EeBFi9qFjKslsIJwVSo=",
-    )
+    named = b" ".join([b"github.com/aquasecurity/libbpfgo", *replaced.groups()])
+    assert named.decode() == DEFAULT["sums"][0]
 
 
 def test_manifest_names_libbpf_and_its_content(manifest):
-    assert manifest["inputs"]["libbpf"] == "1.2.0"
-    tree = "eed7c5e61a8f473689648e0e525652a4110e1b148c7c35ddcd261f8f5e7eedae"
-    assert manifest["inputs"]["libbpf_tree"] == tree
+    assert manifest["inputs"]["libbpf"] == DEFAULT["libbpf"] == "1.2.0"
+    assert manifest["inputs"]["pins"]["libbpf"] == LIBBPF["tree"]
 
 
 def test_files_of_the_release_are_those_of_the_manifest(host, manifest):
