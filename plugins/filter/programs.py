@@ -24,7 +24,8 @@ def programs_catalogue(roots: list[str]) -> dict:
     try:
         return catalogue.load([Path(root) for root in roots])
     except ValueError as error:
-        raise AnsibleFilterError(f"bpf_programs: {error}") from error
+        own = "bpf_programs_extra names a folder of your own programs"
+        raise AnsibleFilterError(f"{error} ({own})") from None
 
 
 class FilterModule:

@@ -76,7 +76,7 @@ def test_two_roots_become_one_catalogue(tmp_path):
 )
 def test_wrong_program_names_the_place(tmp_path, text, words):
     program(tmp_path, "mine", text)
-    with pytest.raises(AnsibleFilterError, match=r"^bpf_programs: ") as caught:
+    with pytest.raises(AnsibleFilterError, match=r"\(bpf_programs_extra names .+\)$") as caught:
         programs_catalogue([str(tmp_path)])
     assert words in str(caught.value)
 
