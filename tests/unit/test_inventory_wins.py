@@ -23,11 +23,22 @@ SECTIONS = ("tasks", "pre_tasks", "post_tasks", "handlers", "roles", "block", "r
 INCLUDES = ("include_role", "import_role", "include_tasks", "import_tasks")
 HANDED_ON = {"vars", "loop", "loop_control"}
 ROLE_KEYWORDS = {"role", "name", "vars", "when", "tags", "become", "tasks_from"}
-GROUPS = {"build": "builder", "targets": "target", "prometheus": "monitor", "grafana": "monitor"}
+# A host that is measured, and one that watches both.
+GROUPS = {
+    "build": ["builder"],
+    "targets": ["target", "monitor"],
+    "prometheus": ["monitor"],
+    "grafana": ["monitor"],
+}
 # What roles make of variables that are nobody's own.
 SEEN = {
     "ebpf_exporter": ["__ebpf_exporter_cache", "__ebpf_exporter_lock"],
-    "prometheus": ["__prometheus_cache", "__prometheus_lock", "__prometheus_targets"],
+    "prometheus": [
+        "__prometheus_cache",
+        "__prometheus_lock",
+        "__prometheus_targets",
+        "__prometheus_configs",
+    ],
     "grafana": ["__grafana_cache"],
 }
 
@@ -136,21 +147,22 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def deploy(stand_in, tmp_path):
-    """Return a function that runs site.yml and gives what each role saw, by entry and host."""
+    """Return a function that runs site.yml: what roles saw by entry and host, what Ansible said."""
 
-    def run(where: str, variables: dict) -> dict[str, dict]:
-        hosts = {"builder": {}, "target": {}, "monitor": {}}
+    def run(where: str, variables: dict) -> tuple[dict[str, dict], str]:
+        every = {"builder": {}, "target": {}, "monitor": {}}
         common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = {
             "all": {
-                "hosts": hosts,
+                "hosts": every,
                 "vars": common | {"answers": str(tmp_path / "answers")},
                 "children": {
-                    f"linmonitor_{group}": {"hosts": {host: {}}} for group, host in GROUPS.items()
+                    f"linmonitor_{group}": {"hosts": dict.fromkeys(hosts)}
+                    for group, hosts in GROUPS.items()
                 },
             }
         }
-        for name in {"all": ["all"], "host": hosts, "group": inventory["all"]["children"]}[where]:
+        for name in {"all": ["all"], "host": every, "group": inventory["all"]["children"]}[where]:
             folder = tmp_path / ("host_vars" if where == "host" else "group_vars")
             folder.mkdir(exist_ok=True)
             (folder / f"{name}.yml").write_text(yaml.safe_dump(variables))
@@ -169,7 +181,8 @@ def deploy(stand_in, tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         files = (tmp_path / "answers").iterdir()
-        return {file.name.removesuffix(".json"): json.loads(file.read_text()) for file in files}
+        seen = {file.name.removesuffix(".json"): json.loads(file.read_text()) for file in files}
+        return seen, done.stdout
 
     return run
 
@@ -179,7 +192,7 @@ def test_every_public_variable_of_an_inventory_reaches_its_role(deploy, where):
     wanted = {name: other(name, option, where) for name, option in PUBLIC.items()}
     wanted["ebpf_exporter_build_method"] = "host"
     wanted["libbpf_version"] = "of the libbpf role"
-    seen = deploy(where, wanted)
+    seen, _ = deploy(where, wanted)
     assert {answer.split(".")[0] for answer in seen} == set(ROLES)
     for answer, variables in seen.items():
         named = {name: wanted[name] for name in variables if name in wanted}
@@ -187,7 +200,7 @@ def test_every_public_variable_of_an_inventory_reaches_its_role(deploy, where):
 
 
 def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
-    seen = deploy(
+    seen, said = deploy(
         "all",
         {
             "ebpf_exporter_listen_address": "192.0.2.9:9500",
@@ -198,6 +211,7 @@ def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
             "linmonitor_cache": "/kept",
             "linmonitor_lock": "/kept.lock",
             "linmonitor_serial": [1],
+            "bpf_programs_enabled": ["biolatency", "of-our-own"],
         },
     )
     target, prometheus, grafana = (
@@ -210,7 +224,9 @@ def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
     )
     assert target["ebpf_exporter_allowed_sources"] == ["localhost", "192.0.2.6"]
     found = [entry["targets"] for entry in prometheus["__prometheus_targets"]]
-    assert found == [["192.0.2.9:9500"], ["192.0.2.7:9100"]]
+    assert found == [["192.0.2.9:9500"], ["192.0.2.9:9500"], ["192.0.2.7:9100"]]
+    assert {"of-our-own", "tcp-rtt"} < set(prometheus["__prometheus_configs"])
+    assert said.count("PLAY [Run the exporter on the targets]") == len(GROUPS["targets"])
     assert grafana["grafana_prometheus_url"] == "http://192.0.2.8:9091"
     assert grafana["grafana_scrape_interval"] == "7s"
     for variables in (target, prometheus, grafana, seen["ebpf_exporter.build.builder"]):
