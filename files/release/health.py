@@ -153,9 +153,9 @@ def main() -> int:
         write_directly(options.folder, options.writes)
         connect_locally(options.connections)
         try:
-            samples = scrape(f"http://{settings['listen_address']}/metrics")
+            samples = scrape(settings["url"])
         except OSError as error:
-            faults = [f"http://{settings['listen_address']}/metrics does not answer: {error}"]
+            faults = [f"{settings['url']} does not answer: {error}"]
         else:
             faults = list(faults_of_metrics(samples, configs))
     for fault in faults:

@@ -1,79 +1,249 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who asks whom: what Prometheus scrapes and where Grafana finds it, said by the inventory."""
+"""Who asks whom and where, said by the inventory: exporters, Prometheus and Grafana."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+import contextlib
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.linmonitor.stack.files.bpf.build import catalogue
+from ansible_collections.linmonitor.stack.plugins.module_utils import _address
+from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address, AddressError
 
 DOCUMENTATION = r"""
 name: targets
-short_description: Make Prometheus' target list and its address for Grafana from the inventory
+short_description: Say where servers listen, where others reach them and who may ask them
 version_added: 1.0.0
 description:
-  - Used by C(playbooks/site.yml) and C(playbooks/grafana.yml).
+  - Used by the ebpf_exporter, prometheus and grafana roles and by the playbooks.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
-PORT = 9435
-PROMETHEUS = "127.0.0.1:9090"
+COLLECTION = Path(__file__).parents[2]
+# Connections that reach a host by its address; others (local, podman, docker) know none.
+NETWORK_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "libssh")
 
 
-def _address(host: str, variables: Mapping, scraper: str) -> str:
-    """Return where the scraper reaches a host's exporter."""
-    given = variables.get("ebpf_exporter_scrape_address")
+@functools.lru_cache(maxsize=None)
+def _defaults(role: str) -> dict:
+    """Read the defaults of a role, once."""
+    return yaml.safe_load((COLLECTION / f"roles/{role}/defaults/main.yml").read_text())
+
+
+def _setting(variables: Mapping, name: str, role: str) -> Any:
+    """Return a variable of a host, or its default, which a host's variables do not hold."""
+    if name in variables:
+        return variables[name]
+    return _defaults(role)[name]
+
+
+def _listener(host: str, variables: Mapping, role: str) -> Address:
+    """Return where a role's server listens on a host."""
+    name = f"{role}_listen_address"
+    try:
+        return _address.parse(_setting(variables, name, role))
+    except AddressError as error:
+        raise AddressError(f"{name} of {host} cannot be used: {error}.") from error
+
+
+def _known_as(host: str, variables: Mapping) -> str:
+    """Return the address by which other machines know a host, or nothing."""
+    connection = str(variables.get("ansible_connection", "ssh")).rpartition(".")[2]
+    address = variables.get("ansible_host") or variables.get("ansible_ssh_host") or host
+    try:
+        known = _address.host_of(address)
+    except AddressError:
+        return ""
+    return "" if connection not in NETWORK_CONNECTIONS or _address.is_loopback(known) else known
+
+
+def _target(host: str, variables: Mapping, scraper: str) -> Address:
+    """Return where the host `scraper` reaches a host's exporter."""
+    listener = _listener(host, variables, "ebpf_exporter")
+    given = _setting(variables, "ebpf_exporter_scrape_address", "ebpf_exporter")
     if given:
-        return given
-    return (
-        f"127.0.0.1:{PORT}" if host == scraper else f"{variables.get('ansible_host', host)}:{PORT}"
-    )
+        return _scrape_address(host, given, listener.port)
+    if host == scraper:
+        return listener.own
+    if listener.loopback:
+        raise AddressError(
+            f"The exporter of {host} listens on {listener}, where Prometheus of {scraper} cannot "
+            f"reach it. Set ebpf_exporter_listen_address of {host} to an address of a network you "
+            "trust, or ebpf_exporter_scrape_address to where a tunnel or proxy ends."
+        )
+    known = _known_as(host, variables)
+    if listener.wildcard and not known:
+        raise AddressError(
+            f"Ansible's connection to {host} says no address at which Prometheus of {scraper} "
+            f"reaches it. Set ebpf_exporter_scrape_address of {host}."
+        )
+    return listener.at(known)
 
 
-def _configs(choice: Path) -> dict[str, str]:
-    """Return the label that names the programs of a host, if its choice is known here."""
-    if not choice.is_file():
-        return {}
-    configs = json.loads(choice.read_text())["configs"]
-    running = [name for name, verdict in configs.items() if verdict["variant"]]
-    return {"ebpf_configs": f",{','.join(running)},"}
+def _scrape_address(host: str, given: object, port: int) -> Address:
+    """Read ebpf_exporter_scrape_address, whose port is by default the listener's."""
+    try:
+        address = _address.parse(given, port)
+        if address.wildcard:
+            raise AddressError(f"{given} names no host")
+    except AddressError as error:
+        raise AddressError(
+            f"ebpf_exporter_scrape_address of {host} cannot be used: {error}."
+        ) from error
+    return address
 
 
-def scrape_targets(hosts: list[str], hostvars: Mapping, scraper: str, choices: str) -> list[dict]:
-    """Return `hosts` in file_sd form, as seen from the host `scraper`.
+@functools.lru_cache(maxsize=None)
+def _sets(extra: str) -> dict[str, list[str]]:
+    """Return the named sets of programs; the role refuses an extra folder in disorder."""
+    shipped = COLLECTION / "files/bpf"
+    try:
+        more = [Path(extra).expanduser()] if extra else []
+        return catalogue.load([shipped, *more])["sets"]
+    except ValueError:
+        return catalogue.load([shipped])["sets"]
 
-    `choices` is the controller's folder with the last known choice.json of each host. All hosts
-    of the inventory are in, so a run limited to some changes nobody else's target.
+
+def _programs(variables: Mapping) -> list[str]:
+    """Return the programs that a host's variables ask for; a set's name stands for its members."""
+    sets = _sets(str(_setting(variables, "bpf_programs_extra", "bpf_programs")))
+    enabled = _setting(variables, "bpf_programs_enabled", "bpf_programs")
+    return list(dict.fromkeys(one for name in enabled for one in sets.get(name, [name])))
+
+
+def scrape_targets(hosts: Iterable[str], hostvars: Mapping, scraper: str) -> list[dict]:
+    """Return `hosts` in file_sd form, as the host `scraper` reaches them.
+
+    All hosts of the inventory are in, so a run limited to some changes nobody else's target. The
+    label `ebpf_configs` names the programs that the inventory wants of a host.
     """
-    return [
-        {
-            "targets": [_address(host, hostvars[host], scraper)],
-            "labels": {"instance": host} | _configs(Path(choices) / f"{host}.json"),
-        }
-        for host in hosts
-    ]
+    targets, faults = [], []
+    for host in hosts:
+        try:
+            target = _target(host, hostvars[host], scraper)
+        except AddressError as error:
+            faults.append(str(error))
+            continue
+        labels = {"instance": host, "ebpf_configs": f",{','.join(_programs(hostvars[host]))},"}
+        targets.append({"targets": [str(target)], "labels": labels})
+    if faults:
+        raise AnsibleFilterError(" ".join(faults))
+    return targets
+
+
+def scrape_faults(hosts: Iterable[str], hostvars: Mapping, scrapers: list[str]) -> list[str]:
+    """Say why some of `scrapers` could not ask the exporters of `hosts`, before these change."""
+    faults = []
+    for host in hosts:
+        for scraper in scrapers:
+            try:
+                _target(host, hostvars[host], scraper)
+                _source(host, hostvars[host], scraper, hostvars[scraper])
+            except AddressError as error:
+                faults.append(str(error))
+    return list(dict.fromkeys(faults))
+
+
+def _source(host: str, variables: Mapping, scraper: str, others: Mapping) -> str:
+    """Return the address from which `scraper` asks a host's exporter, if it needs to be let in."""
+    if _listener(host, variables, "ebpf_exporter").loopback:
+        return ""
+    known = _known_as(scraper, others)
+    # To itself a host needs no name: it is localhost, or the address it listens on.
+    if host == scraper:
+        return known if _address.is_ip(known) else ""
+    given = {"ebpf_exporter_allowed_sources", "linmonitor_scrape_sources"} & set(variables)
+    if not known and not given:
+        raise AddressError(
+            f"Ansible's connection to {scraper} says no address from which its Prometheus asks the "
+            f"exporter of {host}. Set linmonitor_scrape_sources."
+        )
+    return known
+
+
+def scrape_sources(scrapers: Iterable[str], hostvars: Mapping, here: str) -> list[str]:
+    """Return the addresses from which `scrapers` ask the exporter of the host `here`.
+
+    What cannot be known is left out: it may not matter here, and scrape_faults says so.
+    """
+    sources = []
+    for scraper in scrapers:
+        with contextlib.suppress(AddressError):
+            sources.append(_source(here, hostvars[here], scraper, hostvars[scraper]))
+    return [source for source in sources if source]
 
 
 def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
     """Return where the host `here` reaches a Prometheus of `hosts`: its own, else the first."""
     host = here if here in hosts or not hosts else hosts[0]
     variables = hostvars[host]
-    listener = str(variables.get("prometheus_listen_address", PROMETHEUS))
-    address, port = listener.rpartition(":")[::2]
-    if address in ("", "0.0.0.0", "[::]"):
-        address = "127.0.0.1" if host == here else variables.get("ansible_host", host)
-        address = f"[{address}]" if ":" in address else address
-    if host != here and re.match(r"127\.|localhost$|\[::1\]$", address):
+    try:
+        listener = _listener(host, variables, "prometheus")
+    except AddressError as error:
+        raise AnsibleFilterError(str(error)) from error
+    if host == here:
+        return f"http://{listener.own}"
+    known = _known_as(host, variables)
+    if listener.loopback or (listener.wildcard and not known):
         raise AnsibleFilterError(
             f"Prometheus of {host} listens on {listener}, where Grafana of {here} cannot reach it. "
             f"Set prometheus_listen_address of {host} to an address of a network you trust, or "
             f"name a proxy before it in grafana_prometheus_url of {here}."
         )
-    return f"http://{address}:{port}"
+    return f"http://{listener.at(known)}"
+
+
+def listener(text: object) -> dict[str, Any]:
+    """Take a listener's address apart; `fault` says what is wrong with it, and is else empty."""
+    try:
+        address, fault = _address.parse(text), ""
+    except AddressError as error:
+        address, fault = Address("", 0), str(error)
+    return {
+        "address": str(address),
+        "host": address.host,
+        "port": address.port,
+        "own_host": address.own.host,
+        "own": str(address.own),
+        "loopback": address.loopback,
+        "wildcard": address.wildcard,
+        "name": address.host if address.name else "",
+        "fault": fault,
+    }
+
+
+def scrape_address_fault(given: object, host: str) -> str:
+    """Say what is wrong with ebpf_exporter_scrape_address, or nothing."""
+    try:
+        if given:
+            _scrape_address(host, given, 1)
+    except AddressError as error:
+        return str(error)
+    return ""
+
+
+def allowed_sources(sources: object, own: list[str]) -> dict[str, list[str]]:
+    """Return what systemd takes for `sources` beside the host's `own` addresses.
+
+    `others` are those that are not the host itself, `faults` say what systemd would ignore.
+    """
+    if not isinstance(sources, list):
+        return {"prefixes": own, "others": [], "faults": [f"{sources!r} is not a list"]}
+    found, faults = [], []
+    for source in sources:
+        try:
+            found += _address.prefixes(source)
+        except AddressError as error:
+            faults.append(str(error))
+    itself = [one for one in found if one in own or _address.is_loopback(one.partition("/")[0])]
+    others = [one for one in found if one not in itself]
+    return {"prefixes": list(dict.fromkeys(own + found)), "others": others, "faults": faults}
 
 
 class FilterModule:
@@ -81,4 +251,12 @@ class FilterModule:
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"prometheus_url": prometheus_url, "scrape_targets": scrape_targets}
+        return {
+            "allowed_sources": allowed_sources,
+            "listener": listener,
+            "prometheus_url": prometheus_url,
+            "scrape_address_fault": scrape_address_fault,
+            "scrape_faults": scrape_faults,
+            "scrape_sources": scrape_sources,
+            "scrape_targets": scrape_targets,
+        }

@@ -14,8 +14,8 @@ HEAD = """\
 # Variables
 
 Generated from `meta/playbook_variables.yml` and `roles/*/meta/argument_specs.yml` by `make docs`; a
-test compares the latter with `roles/*/defaults/main.yml`. Set them in your inventory, for all,
-a group or a host, or with `-e`: playbooks override none of them.
+test compares the latter with `roles/*/defaults/main.yml`. Set them in your inventory or with
+`-e`: playbooks override none of them.
 
 ## Playbooks
 

@@ -140,7 +140,7 @@ def test_altered_cache_is_not_sent(box: Box, tmp_path: Path) -> None:
     entry = tmp_path / "artifacts" / box.artifact.parent.name
     shutil.copytree(box.artifact.parent, entry)
     os.truncate(entry / box.artifact.name, 1_000_000)
-    status, output = box.play("site", ebpf_exporter_artifact="", ebpf_exporter_cache=str(tmp_path))
+    status, output = box.play("site", ebpf_exporter_artifact="", linmonitor_cache=str(tmp_path))
     assert status != 0
     assert str(entry / box.artifact.name) in output
     assert "truncated or altered" in output
@@ -161,7 +161,7 @@ def test_download_that_was_altered_is_refused(
             "site",
             ebpf_exporter_artifact=f"http://127.0.0.1:{server.server_port}/{altered.name}",
             ebpf_exporter_artifact_sha256=sha256(box.artifact),
-            ebpf_exporter_cache=str(tmp_path),
+            linmonitor_cache=str(tmp_path),
             # Other settings: a release that the host has already would need no download.
             ebpf_exporter_allowed_sources=["192.0.2.77"],
         )

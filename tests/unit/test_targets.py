@@ -1,66 +1,182 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Targets come from the whole inventory, with what each host is known to run."""
+"""Who asks whom is what the inventory says, however it writes addresses."""
 
 from __future__ import annotations
 
-import json
+import socket
 
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.plugins.filter.targets import (
+    allowed_sources,
+    listener,
     prometheus_url,
+    scrape_address_fault,
+    scrape_faults,
+    scrape_sources,
     scrape_targets,
 )
 
-HOSTVARS = {
-    "mon": {"ansible_host": "192.0.2.1"},
-    "db": {"ansible_host": "192.0.2.2"},
-    "web": {},
-    "far": {
-        "ansible_host": "192.0.2.3",
-        "ebpf_exporter_scrape_address": "tunnel.example.com:19435",
-    },
-}
+LISTENER = "ebpf_exporter_listen_address"
+SCRAPED = "ebpf_exporter_scrape_address"
+TO_SET = f"Set {SCRAPED} of db"
+MON = {"ansible_host": "192.0.2.1"}
+DB = {"ansible_host": "192.0.2.2"}
 
 
-def addresses(hosts, scraper, choices):
-    return [entry["targets"] for entry in scrape_targets(hosts, HOSTVARS, scraper, str(choices))]
-
-
-def test_addresses_as_the_scraper_reaches_them(tmp_path):
-    assert addresses(["mon", "db", "web", "far"], "mon", tmp_path) == [
-        ["127.0.0.1:9435"],
-        ["192.0.2.2:9435"],
-        ["web:9435"],
-        ["tunnel.example.com:19435"],
-    ]
-
-
-def test_labels_name_the_host_and_what_it_runs(tmp_path):
-    choice = {
-        "configs": {"a": {"variant": "tp_btf"}, "b": {"variant": None}, "c": {"variant": "x"}}
-    }
-    (tmp_path / "db.json").write_text(json.dumps(choice))
-    labels = [e["labels"] for e in scrape_targets(["db", "web"], HOSTVARS, "mon", str(tmp_path))]
-    assert labels == [{"instance": "db", "ebpf_configs": ",a,c,"}, {"instance": "web"}]
+def target(host: dict, scraper: str = "mon", name: str = "db") -> str:
+    """Where Prometheus of `scraper` asks a host with these variables."""
+    [entry] = scrape_targets([name], {"mon": MON, "web": {}, name: host}, scraper)
+    return entry["targets"][0]
 
 
 @pytest.mark.parametrize(
-    ("listener", "hosts", "here", "url"),
+    ("host", "asked"),
+    [
+        ({LISTENER: ":9435"}, "192.0.2.2:9435"),
+        ({LISTENER: "0.0.0.0:9500"}, "192.0.2.2:9500"),
+        ({LISTENER: "[::]:9436"}, "192.0.2.2:9436"),
+        ({LISTENER: "192.0.2.77:9437"}, "192.0.2.77:9437"),
+        ({LISTENER: "[2001:db8::7]:9435"}, "[2001:db8::7]:9435"),
+        ({LISTENER: "[2001:DB8:0::7]:9435"}, "[2001:db8::7]:9435"),
+        ({LISTENER: "db.example.com:9435"}, "db.example.com:9435"),
+        ({LISTENER: ":9435", "ansible_host": "2001:db8::2"}, "[2001:db8::2]:9435"),
+        ({LISTENER: ":9435", "ansible_host": "db.example.com"}, "db.example.com:9435"),
+        ({LISTENER: ":9435", "ansible_host": None}, "db:9435"),
+        ({SCRAPED: "tunnel.example.com:19435"}, "tunnel.example.com:19435"),
+        ({LISTENER: ":9500", SCRAPED: "tunnel.example.com"}, "tunnel.example.com:9500"),
+        ({LISTENER: ":9500", SCRAPED: "2001:db8::9"}, "[2001:db8::9]:9500"),
+        ({LISTENER: ":9500", SCRAPED: "[2001:db8::9]:80"}, "[2001:db8::9]:80"),
+        ({LISTENER: "192.0.2.2:9435", "ansible_connection": "podman"}, "192.0.2.2:9435"),
+        ({LISTENER: ":9435", "ansible_connection": "ansible.netcommon.libssh"}, "192.0.2.2:9435"),
+    ],
+)  # fmt: skip
+def test_listener_decides_where_prometheus_asks(host, asked):
+    assert target(DB | host) == asked
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ({}, "127.0.0.1:9435"),
+        ({LISTENER: "192.0.2.1:9435"}, "192.0.2.1:9435"),
+        ({LISTENER: ":9435"}, "127.0.0.1:9435"),
+        ({LISTENER: "[::]:9436"}, "127.0.0.1:9436"),
+        ({LISTENER: "[::1]:9436"}, "[::1]:9436"),
+        ({LISTENER: ":9435", "ansible_connection": "local"}, "127.0.0.1:9435"),
+        ({LISTENER: "mon.example.com:9435"}, "mon.example.com:9435"),
+        ({LISTENER: ":9435", SCRAPED: "192.0.2.1"}, "192.0.2.1:9435"),
+    ],
+)
+def test_a_host_that_watches_itself_asks_where_it_listens(host, asked):
+    assert target(MON | host, name="mon") == asked
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ({}, "listens on 127.0.0.1:9435"),
+        ({LISTENER: "localhost:9435"}, "listens on localhost:9435"),
+        ({LISTENER: "[::1]:9435"}, "listens on [::1]:9435"),
+        ({LISTENER: ":9435", "ansible_host": "localhost"}, TO_SET),
+        ({LISTENER: ":9435", "ansible_host": "127.0.0.1"}, TO_SET),
+        ({LISTENER: ":9435", "ansible_host": "fe80::1%eth0"}, TO_SET),
+        ({LISTENER: ":9435", "ansible_connection": "local"}, TO_SET),
+        ({LISTENER: ":9435", "ansible_connection": "containers.podman.podman"},
+         TO_SET),
+        ({LISTENER: ":9435", "ansible_connection": "community.docker.docker"},
+         TO_SET),
+        ({LISTENER: "::1:9435"}, "ebpf_exporter_listen_address of db cannot be used"),
+        ({SCRAPED: ":9435"}, "ebpf_exporter_scrape_address of db cannot be used"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_reached_is_refused_with_the_variable_to_set(host, named):
+    with pytest.raises(AnsibleFilterError) as refused:
+        target(DB | host)
+    assert named in str(refused.value)
+    [fault] = scrape_faults(["db"], {"mon": MON, "db": DB | host}, ["mon"])
+    assert named in fault
+
+
+def test_every_fault_of_the_fleet_is_named_at_once():
+    hosts = {"a": {}, "b": {LISTENER: "b:x"}, "c": {LISTENER: "c:9435"}}
+    with pytest.raises(AnsibleFilterError, match=r"exporter of a .* of b cannot be used"):
+        scrape_targets(hosts, hosts, "mon")
+
+
+def test_nobody_asks_where_there_is_no_prometheus():
+    assert scrape_faults(["db"], {"db": DB}, []) == []
+
+
+def test_labels_name_the_host_and_what_the_inventory_wants_of_it(tmp_path):
+    for name in ("ours", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "program.yml").write_text("{sets: [own], variants: [{name: tp}]}")
+        for file in (f"{name}.bpf.c", f"{name}.yaml"):
+            (folder / file).touch()
+    hosts = {
+        "a": {"bpf_programs_enabled": ["biolatency"]},
+        "b": {"bpf_programs_enabled": ["tcp-rtt", "own"], "bpf_programs_extra": str(tmp_path)},
+        "c": {},
+        "d": {"bpf_programs_extra": str(tmp_path / "absent")},
+    }
+    found = scrape_targets(hosts, {h: v | {LISTENER: ":9435"} for h, v in hosts.items()}, "mon")
+    labels = {entry["labels"]["instance"]: entry["labels"]["ebpf_configs"] for entry in found}
+    assert labels["a"] == ",biolatency,"
+    assert labels["b"] == ",tcp-rtt,other,ours,"
+    assert labels["d"] == labels["c"]
+    assert ",biolatency," in labels["c"] and "default" not in labels["c"]
+
+
+OPEN = {LISTENER: ":9435"}
+
+
+@pytest.mark.parametrize(
+    ("scrapers", "here", "sources"),
+    [
+        ({"mon": MON}, DB | OPEN, ["192.0.2.1"]),
+        ({"mon": MON, "mon2": {}}, DB | OPEN, ["192.0.2.1", "mon2"]),
+        ({}, DB | OPEN, []),
+        ({"mon": MON}, DB, []),
+        ({"here": {}}, DB | OPEN, ["192.0.2.2"]),
+        ({"here": {}, "mon": MON}, {"ansible_host": "here.example.com"} | OPEN, ["192.0.2.1"]),
+        ({"here": {}}, {"ansible_connection": "local"} | OPEN, []),
+        ({"mon": {"ansible_connection": "local"}}, DB, []),
+    ],
+)
+def test_prometheus_hosts_may_ask_a_listener_beyond_loopback(scrapers, here, sources):
+    assert scrape_sources(scrapers, scrapers | {"here": here}, "here") == sources
+
+
+def test_prometheus_without_an_address_is_named():
+    hosts = {"mon": {"ansible_connection": "local"}, "db": DB | OPEN}
+    [fault] = scrape_faults(["db"], hosts, ["mon"])
+    assert "connection to mon" in fault
+    assert "Set linmonitor_scrape_sources" in fault
+    assert scrape_sources(["mon"], hosts, "db") == []
+    for given in ("linmonitor_scrape_sources", "ebpf_exporter_allowed_sources"):
+        hosts["db"] = DB | OPEN | {given: ["192.0.2.9"]}
+        assert scrape_faults(["db"], hosts, ["mon"]) == []
+
+
+@pytest.mark.parametrize(
+    ("listens", "hosts", "here", "url"),
     [
         ({}, [], "web", "http://127.0.0.1:9090"),
         ({}, ["mon", "web"], "web", "http://127.0.0.1:9090"),
         ({"mon": "0.0.0.0:9091"}, ["mon"], "mon", "http://127.0.0.1:9091"),
         ({"mon": "0.0.0.0:9091"}, ["mon"], "web", "http://192.0.2.1:9091"),
         ({"six": "[::]:9090"}, ["six", "mon"], "web", "http://[2001:db8::1]:9090"),
+        ({"six": "[2001:db8::1]:9090"}, ["six"], "six", "http://[2001:db8::1]:9090"),
         ({"web": ":9090"}, ["web"], "mon", "http://web:9090"),
         ({"mon": "192.0.2.7:9090"}, ["mon"], "web", "http://192.0.2.7:9090"),
     ],
 )
-def test_grafana_finds_prometheus(listener, hosts, here, url):
-    hostvars = HOSTVARS | {"six": {"ansible_host": "2001:db8::1"}}
-    for host, address in listener.items():
+def test_grafana_finds_prometheus(listens, hosts, here, url):
+    hostvars = {"mon": MON, "web": {}, "six": {"ansible_host": "2001:db8::1"}}
+    for host, address in listens.items():
         hostvars[host] = hostvars[host] | {"prometheus_listen_address": address}
     assert prometheus_url(hosts, hostvars, here) == url
 
@@ -71,4 +187,132 @@ def test_prometheus_of_another_host_must_not_hide_on_its_loopback(address):
     with pytest.raises(
         AnsibleFilterError, match=r"Prometheus of db .* grafana_prometheus_url of web"
     ):
-        prometheus_url(["db"], HOSTVARS | {"db": own}, "web")
+        prometheus_url(["db"], {"db": DB | own, "web": {}}, "web")
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "own"),
+    [
+        ("127.0.0.1:9435", "127.0.0.1:9435", "127.0.0.1:9435"),
+        (":9435", ":9435", "127.0.0.1:9435"),
+        ("[::]:1", "[::]:1", "127.0.0.1:1"),
+        ("[::1]:65535", "[::1]:65535", "[::1]:65535"),
+        ("2001:db8:0:0:0:0:0:1:9435", "[2001:db8::1]:9435", "[2001:db8::1]:9435"),
+        ("under_score.example.:80", "under_score.example.:80", "under_score.example.:80"),
+    ],
+)  # fmt: skip
+def test_listeners_are_read(text, address, own):
+    found = listener(text)
+    assert (found["address"], found["own"], found["fault"]) == (address, own, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("10.0.0.5", "has no port"),
+        (9435, "has no port"),
+        ("", "has no port"),
+        ("10.0.0.5:", "'' is no port"),
+        ("10.0.0.5:0", "'0' is no port"),
+        ("10.0.0.5:65536", "'65536' is no port"),
+        ("10.0.0.5:http", "'http' is no port"),
+        ("10.0.0.5:٣", "is no port"),
+        ("10.0.0.5:9435\n", "is no port"),
+        ("10.0.0.5 :9435", "neither an IP address nor a name"),
+        ("http://a:9435", "neither an IP address nor a name"),
+        ("*:9435", "neither an IP address nor a name"),
+        ("300.1.1.1:9435", "is no IP address"),
+        ("::1", "[::1]:PORT"),
+        ("::1:9435", "[::1]:9435"),
+        ("2001:db8::1:9435", "[2001:db8::1]:9435"),
+        ("[2001:db8::1]", "has no port"),
+        ("[10.0.0.5]:9435", "no IPv6 address in its brackets"),
+        ("[fe80::1%eth0]:9435", "has a zone"),
+    ],
+)
+def test_listeners_that_mean_nothing_are_refused_with_what_is_allowed(text, fault):
+    found = listener(text)
+    assert fault in found["fault"]
+    assert "Allowed is" in found["fault"]
+
+
+def test_a_scrape_address_with_two_meanings_is_refused():
+    fault = scrape_address_fault("2001:db8::1:9435", "db")
+    assert "ebpf_exporter_scrape_address of db" in fault
+    assert "[2001:db8::1]:9435" in fault
+    assert scrape_address_fault("", "db") == scrape_address_fault("2001:db8::1", "db") == ""
+
+
+@pytest.fixture
+def dns(monkeypatch):
+    """Let three names be known: one of two addresses, the controller's own, and one of IPv6."""
+    known = {
+        "mon.example.com": ["192.0.2.1", "2001:db8::1", "192.0.2.1"],
+        "controller": ["127.0.1.1"],
+        "six": ["fe80::1%eth0"],
+    }
+
+    def look_up(name: str, _port: None, **_more: int) -> list:
+        if name not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(0, 0, 0, "", (address, 0)) for address in known[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.parametrize(
+    ("source", "prefixes"),
+    [
+        ("localhost", ["localhost"]),
+        ("any", ["any"]),
+        ("link-local", ["link-local"]),
+        ("multicast", ["multicast"]),
+        ("10.0.0.5", ["10.0.0.5"]),
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("0.0.0.0/0", ["0.0.0.0/0"]),
+        ("2001:DB8::/32", ["2001:db8::/32"]),
+        ("::ffff:10.0.0.5", ["10.0.0.5"]),
+        ("mon.example.com", ["192.0.2.1", "2001:db8::1"]),
+        ("six", ["fe80::1"]),
+    ],
+)
+@pytest.mark.usefixtures("dns")
+def test_sources_are_what_systemd_takes(source, prefixes):
+    found = allowed_sources([source], [])
+    assert (found["prefixes"], found["faults"]) == (prefixes, [])
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("10.0.0.5/8", "10.0.0.0/8"),
+        ("10.0.0.0/33", "10.0.0.0/33"),
+        ("10.0.0.0/255.0.0.0", "10.0.0.0/255.0.0.0"),
+        ("10.0.0.1-10.0.0.9", "10.0.0.1-10.0.0.9"),
+        ("10.0.0.1:9090", "10.0.0.1:9090"),
+        ("0.0.0.0", "any"),
+        ("", "''"),
+        (" 10.0.0.1", "' 10.0.0.1'"),
+        ("10.0.0.1\n", r"'10.0.0.1\n'"),
+        ("a b", "'a b'"),
+        ("absent.example.com", "absent.example.com cannot be resolved"),
+        ("controller", "controller is 127.0.1.1 here"),
+        (None, "None"),
+    ],
+)
+@pytest.mark.usefixtures("dns")
+def test_sources_that_systemd_would_ignore_are_refused(source, named):
+    found = allowed_sources(["localhost", source], [])
+    assert found["prefixes"] == ["localhost"]
+    assert len(found["faults"]) == 1
+    assert named in found["faults"][0]
+
+
+def test_a_text_is_no_list_of_sources():
+    assert allowed_sources("10.0.0.5", ["localhost"])["faults"] == ["'10.0.0.5' is not a list"]
+
+
+def test_the_host_itself_is_nobody_else():
+    sources = ["localhost", "127.0.0.1", "127.0.0.0/8", "::1", "192.0.2.2"]
+    assert allowed_sources(sources, ["localhost", "192.0.2.2"])["others"] == []
+    assert allowed_sources(["192.0.2.1"], ["localhost"])["others"] == ["192.0.2.1"]
