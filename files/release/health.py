@@ -41,9 +41,11 @@ class Sample(NamedTuple):
 def scrape(url: str) -> list[Sample]:
     """Return the exporter's own samples, waiting a little for a service that just started."""
     deadline = time.monotonic() + ANSWER_SECONDS
+    # A host's proxy, from /etc/environment for example, does not know its loopback.
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+            with directly.open(url, timeout=ANSWER_SECONDS) as answer:
                 text = answer.read().decode()
             break
         except OSError:
@@ -91,9 +93,8 @@ def unit_property(unit: str, name: str) -> str:
     ).stdout.strip()
 
 
-def faults_of_unit(release: Path, unit: str) -> Iterator[str]:
+def faults_of_unit(release: Path, current: Path, unit: str) -> Iterator[str]:
     """Say what keeps `unit` from being this release, enabled and running."""
-    current = release.parent.parent / "current"
     if current.resolve() != release:
         yield f"{current} points to {current.resolve()}"
     installed = Path("/etc/systemd/system") / unit
@@ -146,7 +147,7 @@ def main() -> int:
     options = parser.parse_args()
     release = Path(__file__).resolve().parent
     settings = json.loads((release / "settings.json").read_text())
-    faults = list(faults_of_unit(release, options.unit))
+    faults = list(faults_of_unit(release, Path(settings["current"]), options.unit))
     if not faults:
         choice = json.loads((Path("/run") / options.unit[:-8] / "choice.json").read_text())
         configs = [name for name, entry in choice["configs"].items() if entry["variant"]]

@@ -8,6 +8,8 @@ Every function takes the root of a file system, so that it answers for the runni
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import gzip
 import os
 import platform
@@ -38,6 +40,18 @@ BPF_OPTIONS = (
     "CONFIG_KALLSYMS",
     "CONFIG_SECURITY_LOCKDOWN_LSM",
 )
+
+# In the order of their numbers, as include/uapi/linux/capability.h has them.
+CAPABILITIES = """
+CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+PERFMON BPF CHECKPOINT_RESTORE
+"""
+# Number of the system call bpf.
+BPF_CALL = {"x86_64": 321, "aarch64": 280}
+NO_SUCH_COMMAND = 0xFFFF
 
 
 class Config(NamedTuple):
@@ -137,6 +151,38 @@ def lockdown(root: str) -> Optional[str]:
     """Give none, integrity or confidentiality; None where the kernel does not say."""
     found = re.search(r"\[(\w+)\]", text(root, "/sys/kernel/security/lockdown") or "")
     return found.group(1) if found else None
+
+
+def bounding_set(root: str) -> Optional[Set[str]]:
+    """Give the capabilities that PID 1 can hand on to services; None where /proc does not say."""
+    status = text(root, "/proc/1/status") or ""
+    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.M)
+    if not found:
+        return None
+    bits = int(found.group(1), 16)
+    names = enumerate(CAPABILITIES.split())
+    return {f"CAP_{name}" for number, name in names if bits >> number & 1}
+
+
+def user_namespace(root: str) -> bool:
+    """Say whether PID 1's root is not the machine's, whose capabilities alone count for BPF."""
+    fields = (text(root, "/proc/1/uid_map") or "0 0 4294967295").split()
+    return fields != ["0", "0", "4294967295"]
+
+
+def bpf_call_allowed(root: str) -> Optional[bool]:
+    """Say whether a seccomp filter of PID 1 lets the system call bpf through; None: nobody knows.
+
+    Asked with a command that does not exist, by a process that inherits the filter.
+    """
+    found = re.search(r"^Seccomp:\s*(\d)$", text(root, "/proc/1/status") or "", re.M)
+    if not found or found.group(1) == "0":
+        return True if found else None
+    call = BPF_CALL.get(platform.machine())
+    if root != "/" or call is None:
+        return None
+    ctypes.CDLL(None, use_errno=True).syscall(call, NO_SUCH_COMMAND, None, 0)
+    return ctypes.get_errno() == errno.EINVAL
 
 
 def symbols(root: str) -> Set[str]:

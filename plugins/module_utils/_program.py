@@ -37,11 +37,12 @@ class CatalogueError(ValueError):
 
 
 class Claim(NamedTuple):
-    """Something about the kernel, and whether it holds (None: nobody knows)."""
+    """Something about the kernel or the host, and whether it holds (None: nobody knows)."""
 
     text: str
     holds: Optional[bool]
     detail: str = ""
+    where: str = "kernel"
 
 
 class Kernel:
@@ -55,6 +56,8 @@ class Kernel:
         self.machine = _kernel.machine(root)
         self.lockdown = _kernel.lockdown(root)
         self.paranoid = _kernel.number(root, "/proc/sys/kernel/perf_event_paranoid")
+        self.bounding = _kernel.bounding_set(root)
+        self.user_namespace = _kernel.user_namespace(root)
         self.btf: Optional[_btf.Btf] = None
         self.btf_reason = ""
         try:
@@ -73,6 +76,11 @@ class Kernel:
     def symbols(self) -> Set[str]:
         """The names in /proc/kallsyms."""
         return _kernel.symbols(self.root)
+
+    @cached_property
+    def bpf_call_allowed(self) -> Optional[bool]:
+        """Whether the system call bpf gets through, None where nobody knows."""
+        return _kernel.bpf_call_allowed(self.root)
 
     @property
     def limits_perf(self) -> bool:
@@ -152,11 +160,12 @@ def forecast(variant: Dict[str, Any], kernel: Kernel, ceiling: Set[str]) -> Fore
     # All programs are relocated by the kernel's types when they are loaded (CO-RE).
     btf = Claim("usable BTF", kernel.btf is not None, kernel.btf_reason)
     needed = [_option("CONFIG_BPF_SYSCALL", kernel), btf]
+    needed += _service_claims(kernel)
     needed += [_option(name, kernel) for name in variant.get("requires", [])]
     for hook in variant.get("hooks") or ():
         needed += _hook_claims(hook["type"], hook["target"], kernel)
     reasons = [
-        f"this kernel lacks {claim.text}" + (f" ({claim.detail})" if claim.detail else "")
+        f"this {claim.where} lacks {claim.text}" + (f" ({claim.detail})" if claim.detail else "")
         for claim in needed
         if claim.holds is False
     ]
@@ -184,6 +193,18 @@ def _unique(items: List[str]) -> List[str]:
 def _option(name: str, kernel: Kernel) -> Claim:
     state = kernel.config.state(name)
     return Claim(name, None if state == "unknown" else state != "absent")
+
+
+def _service_claims(kernel: Kernel) -> Iterator[Claim]:
+    """Claim what systemd needs for the exporter's service, and containers may take away."""
+    if kernel.user_namespace:
+        own = "it is a container with a user namespace, whose root is none for BPF"
+        yield Claim("root's rights on the machine", False, own, "host")
+    if kernel.bounding is not None:
+        sandbox = "PID 1 may not hold CAP_SYS_ADMIN, with which systemd makes the service's sandbox"
+        yield Claim("CAP_SYS_ADMIN of PID 1", "CAP_SYS_ADMIN" in kernel.bounding, sandbox, "host")
+    seccomp = "a seccomp filter of the container refuses it"
+    yield Claim("the system call bpf", kernel.bpf_call_allowed, seccomp, "host")
 
 
 def _symbol(name: str, kernel: Kernel) -> Claim:
@@ -249,14 +270,19 @@ def _capabilities(
             f"{', '.join(perf)} to anybody else"
         )
 
+    # What a container's PID 1 lacks, no service of it gets: systemd says nothing of it.
+    held = ceiling if kernel.bounding is None else ceiling & kernel.bounding
+
     def granted(name: str) -> str:
         """Name the allowed capability that serves; CAP_SYS_ADMIN includes those split from it."""
-        stands_in = name in CAPABILITIES and name not in ceiling and "CAP_SYS_ADMIN" in ceiling
+        stands_in = name in CAPABILITIES and name not in held and "CAP_SYS_ADMIN" in held
         return "CAP_SYS_ADMIN" if stands_in else name
 
     refusals = [
-        f"needs {name}, which is not allowed" + (f": {why}" if why else "")
+        f"needs {name}, which "
+        + ("PID 1 of this host may not hold" if granted(name) in ceiling else "is not allowed")
+        + (f": {why}" if why else "")
         for name, why in need.items()
-        if granted(name) not in ceiling
+        if granted(name) not in held
     ]
     return _unique([granted(name) for name in need]), refusals

@@ -290,7 +290,8 @@ def main():
         folder, place, attempts = fetch_from_places(module, scratch)
         if folder is None:
             module.fail_json(
-                msg="No place gave %s with the right bytes. %s. Set %s to a local copy of it."
+                msg="No place gave %s with the right bytes. %s. Set %s to a local copy of it, or a "
+                "proxy in toolchain_environment."
                 % (module.params["name"], "; ".join(attempts), module.params["variable"]),
                 attempts=attempts,
             )

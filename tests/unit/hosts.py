@@ -38,6 +38,9 @@ class Host:
     symbols: tuple[str, ...] = ("tcp_try_rmem_schedule", "tcp_v4_syn_recv_sock", "blk_start")
     kernels: tuple[str, ...] | None = None
     container: bool = False
+    bounding: str = "000001ffffffffff"
+    seccomp: int = 0
+    uid_map: str = "0 0 4294967295"
     links: dict[str, str] = field(default_factory=dict)
 
     def write(self, root: Path) -> str:
@@ -45,6 +48,8 @@ class Host:
         files = {
             "/proc/sys/kernel/osrelease": self.release,
             "/proc/sys/kernel/arch": self.machine,
+            "/proc/1/status": f"CapBnd:\t{self.bounding}\nSeccomp:\t{self.seccomp}\n",
+            "/proc/1/uid_map": f"{self.uid_map}\n",
             "/proc/version": self.version.format(self.release),
             "/proc/kallsyms": "".join(f"0000000000000000 T {name}\n" for name in self.symbols),
         }

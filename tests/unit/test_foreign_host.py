@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,44 +14,106 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 PLAY = """\
-- hosts: localhost
+- hosts: {host}
   connection: local
   gather_facts: false
+  # What the role asks the host for leaves the given facts alone.
+  module_defaults:
+    ansible.builtin.setup: {{filter: [nothing]}}
   tasks:
     - ansible.builtin.set_fact:
         architecture: {architecture}
+        effective_user_id: {user}
+        user_id: operator
         kernel: 6.1.0
         os_family: {family}
         service_mgr: {manager}
         cacheable: true
-    - ansible.builtin.include_role:
-        name: linmonitor.stack.{role}
+    - block:
+        - ansible.builtin.include_role:
+            name: linmonitor.stack.{role}
+            tasks_from: {entry}
+      rescue:
+        - ansible.builtin.debug:
+            msg: refused
 """
+DEBIAN = {"family": "Debian", "manager": "systemd", "architecture": "x86_64"}
+FOREIGN = [
+    DEBIAN | {"family": "RedHat"},
+    DEBIAN | {"manager": "openrc"},
+    DEBIAN | {"architecture": "riscv64"},
+]
+# Every entry point that changes a host.
+ENTRIES = [
+    "ebpf_exporter main",
+    "ebpf_exporter rollback",
+    "ebpf_exporter uninstall",
+    "grafana main",
+    "grafana purge",
+    "grafana uninstall",
+    "libbpf main",
+    "prometheus main",
+    "prometheus purge",
+    "prometheus uninstall",
+    "toolchain diagnostics",
+    "toolchain main",
+]
 
 
-@pytest.mark.parametrize("role", ["ebpf_exporter", "prometheus"])
-@pytest.mark.parametrize(
-    ("family", "manager", "architecture"),
-    [
-        ("RedHat", "systemd", "x86_64"),
-        ("Debian", "openrc", "x86_64"),
-        ("Debian", "systemd", "riscv64"),
-    ],
-)
-def test_foreign_hosts_are_refused(tmp_path, role, family, manager, architecture):
-    play = tmp_path / "play.yml"
-    play.write_text(
-        PLAY.format(role=role, family=family, manager=manager, architecture=architecture)
-    )
+def answers(folder: Path, plays: list[dict[str, str]]) -> list[str]:
+    """Let each play try its role on a host of its own, and return what each host was told."""
+    names = [f"host{number}" for number in range(len(plays))]
+    written = folder / "plays.yml"
+    written.write_text("".join(PLAY.format(host=n, **play) for n, play in zip(names, plays)))
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", play],
+        [
+            Path(sys.executable).with_name("ansible-playbook"), "-i", ",".join(names) + ",",
+            "-e", f"ansible_python_interpreter={sys.executable}", written,
+        ],
         env=os.environ | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")},
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
-    )
+    )  # fmt: skip
     said = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode != 0
-    assert f"localhost is {family} with {manager} on {architecture}" in said
-    assert "needs Debian or Ubuntu with systemd on x86_64" in said
+    parts = re.split(r"PLAY \[host\d+\]|PLAY RECAP", said)
+    assert len(parts) == len(plays) + 2, said
+    return parts[1:-1]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """Return what foreign hosts and hosts without root are told, all in one run."""
+    foreign = [
+        given | {"role": role, "entry": "main", "user": "0"}
+        for role in ("ebpf_exporter", "prometheus")
+        for given in FOREIGN
+    ]
+    without_root = [
+        DEBIAN | {"role": entry.split()[0], "entry": entry.split()[1], "user": "1000"}
+        for entry in ENTRIES
+    ]
+    said = answers(tmp_path_factory.mktemp("hosts"), foreign + without_root)
+    return list(zip(foreign, said)), dict(zip(ENTRIES, said[len(foreign) :]))
+
+
+def test_foreign_hosts_are_refused(refusals):
+    for given, said in refusals[0]:
+        words = "is {family} with {manager} on {architecture}".format(**given)
+        assert words in said
+        assert "needs Debian or Ubuntu with systemd on x86_64" in said
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_host_without_root_is_refused_before_anything_else(refusals, entry):
+    said = refusals[1][entry]
+    assert re.search(r"On host\d+ it has to be root, and it is operator", said), said
+    names = re.findall(r"TASK \[(?:linmonitor.stack.\w+ : )?(.*?)\] \*", said)
+    assert len(names) <= 6, names
+    assert names[-2:] == ["Refuse to go on without root", "ansible.builtin.debug"]
+
+
+def test_every_role_asks_the_same_way():
+    (text,) = {path.read_text() for path in CHECKOUT.glob("roles/*/tasks/host.yml")}
+    assert "become: true" in text

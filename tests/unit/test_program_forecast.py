@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.module_utils import _program
+from ansible_collections.linmonitor.stack.plugins.module_utils import _kernel, _program
 from catalogues import CATALOGUE
 from hosts import HOSTS, KPROBES, put
 
@@ -75,6 +75,51 @@ def test_under_lockdown_nobody_knows_whether_typed_access_is_enough(tmp_path):
 
 
 DEBIAN12 = HOSTS["debian12"]
+# What podman leaves a container without --privileged, and what --cap-add brings back.
+PLAIN = "00000000800405fb"
+WITH_ADMIN = "00000000802405fb"
+WITH_BPF = "000000c0800405fb"
+WITH_ALL = "000000c0802405fb"
+
+
+@pytest.mark.parametrize(
+    ("bounding", "ceiling", "reasons"),
+    [
+        (PLAIN, CEILING, ["lacks CAP_SYS_ADMIN of PID 1", "CAP_BPF, which PID 1", "CAP_PERFMON"]),
+        (WITH_ADMIN, CEILING, ["needs CAP_BPF, which PID 1 of this host may not hold"]),
+        (WITH_BPF, CEILING, ["with which systemd makes the service's sandbox"]),
+        (WITH_ALL, CEILING, []),
+        # CAP_SYS_ADMIN includes the two, where the service may have it.
+        (WITH_ADMIN, ADMIN, []),
+        (WITH_ALL, {"CAP_BPF"}, ["needs CAP_PERFMON, which is not allowed"]),
+    ],
+)
+def test_what_a_containers_pid_1_lacks_no_service_gets(bounding, ceiling, reasons, tmp_path):
+    kernel = kernel_of(replace(DEBIAN12, bounding=bounding), tmp_path)
+    found = forecast(kernel, "biolatency", frozenset(ceiling))["tp_btf"].reasons
+    assert bool(found) == bool(reasons)
+    assert all(any(words in reason for reason in found) for words in reasons), found
+
+
+def test_a_user_namespaces_root_is_none_for_bpf(tmp_path):
+    kernel = kernel_of(replace(DEBIAN12, uid_map="0 100000 65536"), tmp_path)
+    (reason,) = forecast(kernel, "biolatency")["tp_btf"].reasons
+    assert "a container with a user namespace" in reason
+
+
+def test_a_seccomp_filter_of_a_captured_host_is_unknown(tmp_path):
+    kernel = kernel_of(replace(DEBIAN12, seccomp=2), tmp_path)
+    expected = forecast(kernel, "biolatency")["tp_btf"]
+    assert (expected.reasons, expected.unknown) == ([], ["the system call bpf"])
+
+
+@pytest.mark.parametrize(("error", "allowed"), [(22, True), (1, False), (38, False)])
+def test_a_seccomp_filter_is_asked_where_the_module_runs(error, allowed, tmp_path, monkeypatch):
+    (tmp_path / "status").write_text("Seccomp:\t2\n")
+    monkeypatch.setattr(_kernel, "text", lambda _root, _path: (tmp_path / "status").read_text())
+    monkeypatch.setattr(_kernel.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(_kernel.ctypes, "get_errno", lambda: error)
+    assert _kernel.bpf_call_allowed("/") is allowed
 
 
 def one(kernel, ceiling=CEILING, **variant) -> _program.Forecast:

@@ -1,0 +1,117 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find variables that nothing reads: misspelled ones, and those that never were."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+DOCUMENTATION = r"""
+name: variables
+short_description: Find variables of an inventory that nothing reads
+version_added: 1.0.0
+description:
+  - Used by C(playbooks/variables.yml).
+author: [The linmonitor.stack maintainers (@linmonitor)]
+"""
+
+COLLECTION = Path(__file__).parents[2]
+# Prefixes that other people's roles use too; of these only a near miss is taken for ours.
+SHARED = ("alertmanager_", "grafana_", "node_exporter_", "prometheus_")
+# Well-known variables of theirs that a letter or two make one of ours.
+THEIRS = frozenset({"grafana_api_key", "grafana_api_keys", "grafana_api_url"})
+# Letters that are wrong, missing or too many in a near miss.
+NEAR = 2
+SHOWN_HOSTS = 3
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """Return the variables of all roles and playbooks, from their specifications."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    roles = COLLECTION.glob("roles/*/meta/argument_specs.yml")
+    specs = [
+        entry
+        for path in roles
+        for entry in yaml.load(path.read_text(), loader)["argument_specs"].values()
+    ]
+    specs.append(yaml.load((COLLECTION / "meta/playbook_variables.yml").read_text(), loader))
+    return frozenset(name for spec in specs for name in spec["options"])
+
+
+def _prefixes() -> tuple[str, ...]:
+    """Return what variables of ours begin with."""
+    roles = (path.name for path in (COLLECTION / "roles").iterdir())
+    return ("linmonitor_", *sorted(f"{role}_" for role in roles))
+
+
+def _distance(one: str, other: str) -> int:
+    """Count the letters to change, add, take away or swap until one is the other."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        above = row
+        row = [i]
+        for j, b in enumerate(other, 1):
+            best = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b))
+            if i > 1 and j > 1 and (a, one[i - 2]) == (other[j - 2], b):
+                best = min(best, before[j - 2] + 1)
+            row.append(best)
+        before = above
+    return row[-1]
+
+
+def _nearest(name: str, known: frozenset[str]) -> tuple[str, bool]:
+    """Return the known name most like this one, if any is, and whether it is a near miss."""
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.8)
+    nearest = min(similar, key=lambda other: _distance(name, other), default="")
+    return nearest, bool(nearest) and _distance(name, nearest) <= NEAR
+
+
+def _line(name: str, hosts: list[str], nearest: str) -> str:
+    """Say which variable of which hosts nothing reads."""
+    more = len(hosts) - SHOWN_HOSTS
+    where = ", ".join(hosts[:SHOWN_HOSTS]) + (f" and {more} more" if more > 0 else "")
+    return f"{name} of {where}" + (f" (did you mean {nearest}?)" if nearest else "")
+
+
+def unknown_variables(
+    hosts: Iterable[str],
+    hostvars: Mapping,
+    foreign: Iterable[str] = (),
+    known: frozenset[str] | None = None,
+) -> dict[str, list[str]]:
+    """Return the hosts' variables with our prefixes that nothing reads, each as a line.
+
+    `wrong` are those that nobody else can mean, `others` those that may be another role's.
+    Names that match a pattern of `foreign` are somebody else's. Only names are looked at.
+    """
+    known = known_names() if known is None else known
+    prefixes, foreign = _prefixes(), list(foreign)
+    holders: dict[str, list[str]] = {}
+    for host in hosts:
+        for name in hostvars[host]:
+            if name.startswith(prefixes) and name not in known:
+                holders.setdefault(name, []).append(host)
+    found: dict[str, list[str]] = {"wrong": [], "others": []}
+    for name, named in sorted(holders.items()):
+        if any(fnmatchcase(name, pattern) for pattern in foreign):
+            continue
+        nearest, near = _nearest(name, known)
+        wrong = (near and name not in THEIRS) or not name.startswith(SHARED)
+        found["wrong" if wrong else "others"].append(_line(name, named, nearest))
+    return found
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict:
+        """Return the filters by name."""
+        return {"unknown_variables": unknown_variables}

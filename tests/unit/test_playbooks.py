@@ -1,0 +1,97 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Playbooks work under the reader's own settings of Ansible, and by their tags."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+PLAYBOOKS = sorted((CHECKOUT / "playbooks").glob("*.yml"))
+TASK_FILES = sorted((CHECKOUT / "roles").glob("*/tasks/*.yml"))
+GROUPS = ("build", "targets", "prometheus", "grafana")
+# Parts of site.yml, and the play that each has to itself.
+PARTS = {
+    "build": "linmonitor_build",
+    "ebpf_exporter": "linmonitor_targets",
+    "prometheus": "linmonitor_prometheus",
+    "grafana": "linmonitor_grafana",
+}
+# What only the linear strategy does: the word and where it is used.
+LINEAR = re.compile(r"run_once|add_host|ansible_play_hosts", re.M)
+FOREIGN_NAMES = re.compile(
+    rf"linmonitor_({'|'.join(GROUPS)})\b|playbooks/|"
+    rf"\b({'|'.join(path.stem for path in PLAYBOOKS)})\.yml"
+)
+
+
+def run(*arguments: object, **environment: str) -> str:
+    """Run ansible-playbook on four groups of one host that nobody contacts; return what it says."""
+    inventory = "".join(f"[linmonitor_{group}]\nbox\n" for group in GROUPS)
+    folder = Path(environment.pop("folder"))
+    (folder / "hosts").write_text(inventory)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", folder / "hosts", *arguments],
+        env=os.environ | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")} | environment,
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def tasks(listing: str) -> dict[str, list[str]]:
+    """Read --list-tasks as the tasks of each play's hosts, without those that always run."""
+    found: dict[str, list[str]] = {}
+    for part in re.split(r"^  play #\d+ ", listing, flags=re.M)[1:]:
+        hosts = re.match(r"\(([^)]*)\)", part)[1]
+        lines = re.findall(r"^      (.*?)\tTAGS: \[(.*)\]", part, re.M)
+        found.setdefault(hosts, []).extend(n for n, tags in lines if "always" not in tags)
+    return {hosts: names for hosts, names in found.items() if names}
+
+
+@pytest.mark.parametrize("tag", PARTS)
+def test_a_tag_does_its_part_of_site_and_nothing_else(tag, tmp_path):
+    listed = tasks(run("site.yml", "--list-tasks", "--tags", tag, folder=str(tmp_path)))
+    extra = {"linmonitor_build:linmonitor_targets"} if tag == "build" else set()
+    assert set(listed) == {PARTS[tag]} | extra
+
+
+def test_a_skipped_tag_leaves_the_other_parts(tmp_path):
+    listed = tasks(run("site.yml", "--list-tasks", "--skip-tags", "grafana", folder=str(tmp_path)))
+    assert set(PARTS.values()) - set(listed) == {"linmonitor_grafana"}
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
+def test_plays_that_need_the_linear_strategy_say_so(playbook):
+    for play in yaml.safe_load(playbook.read_text()):
+        text = yaml.safe_dump(play)
+        included = re.findall(r"tasks/(\w+\.yml)", text)
+        text += "".join((playbook.parent / "tasks" / name).read_text() for name in included)
+        if LINEAR.search(text):
+            assert play.get("strategy") == "ansible.builtin.linear", play["name"]
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_roles_need_no_strategy_and_name_nothing_that_only_playbooks_have(path):
+    text = path.read_text()
+    assert not LINEAR.search(text)
+    for line in text.splitlines():
+        if not re.search(r"^ *#|(import|include)_tasks:|file:", line):
+            assert not FOREIGN_NAMES.search(line), line
+
+
+@pytest.mark.parametrize("strategy", ["free", "host_pinned"])
+def test_a_misspelled_variable_ends_every_playbook_before_it_begins(strategy, tmp_path):
+    said = run(
+        "site.yml", "--check", "-e", "ebpf_exporter_listen_adress=::", folder=str(tmp_path),
+        ANSIBLE_STRATEGY=strategy, ANSIBLE_SSH_ARGS="-F none -o ConnectTimeout=1",
+    )  # fmt: skip
+    said = " ".join(said.split())
+    assert "did you mean ebpf_exporter_listen_address?" in said
+    assert said.count("PLAY [") == 1
