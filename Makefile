@@ -1,18 +1,23 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# make help lists the verbs. INVENTORY names whom build, server and clean act on.
+# make help lists the verbs. INVENTORY names whom build, server and clean act on; ARGS are more
+# arguments of ansible-playbook; PYTHON is the interpreter that .venv is made with.
 
 INVENTORY ?= inventories/local
 VENV := .venv
 BIN := $(VENV)/bin
-PLAY = $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS)
+play = $(BIN)/ansible-playbook -i $(INVENTORY) $(ARGS) $(1) $(HINT)
+ifeq (,$(filter -K --ask-become-pass --become-password-file%,$(ARGS)))
+HINT = || { echo 'If sudo asked for a password: make $@ ARGS=--ask-become-pass' >&2; exit 1; }
+endif
+export PYTHON MAKECMDGOALS
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix bench bench-fleet bench-bpf \
+  test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf \
   dashboards snapshot bench-dashboards new-program docs lock pin preflight
 
 help: ## List the verbs
@@ -20,88 +25,99 @@ help: ## List the verbs
 
 ## --- for operators
 
-prepare: $(VENV)/.ready ## Make this machine a controller: tools below .venv, packages through apt
+# Always: the last lines say how to go on.
+prepare: ## Make this machine a controller: ansible-core below .venv
+	@tests/lab/prepare
 
 build: $(VENV)/.ready ## Build what the cache lacks on the inventory's build host
-	$(PLAY) playbooks/build.yml
+	$(call play,playbooks/build.yml)
 
 server: $(VENV)/.ready ## Deploy and start everything in INVENTORY
-	$(PLAY) site.yml
+	$(call play,site.yml)
 
 verify: $(VENV)/.ready ## Make a little I/O on the targets and show what Prometheus counted
-	$(PLAY) playbooks/verify.yml
+	$(call play,playbooks/verify.yml)
 
 preflight: $(VENV)/.ready ## Show which programs each target can run; change nothing
-	$(PLAY) playbooks/preflight.yml
+	$(call play,playbooks/preflight.yml)
 
 clean: $(VENV)/.ready ## Stop the servers in INVENTORY; delete nothing
-	$(PLAY) playbooks/stop.yml
+	$(call play,playbooks/stop.yml)
 
-demo: $(VENV)/.ready ## See this machine's own disk latency, in a throw-away host
+demo: $(VENV)/.ready-demo ## See this machine's own disk latency, in a throw-away host
 	$(BIN)/python -m tests.lab.demo up
 
-demo-clean: $(VENV)/.ready ## Remove what the demo made
+demo-clean: $(VENV)/.ready-demo ## Remove what the demo made
 	$(BIN)/python -m tests.lab.demo down
 
 ## --- for developers
 
-test: $(VENV)/.ready ## Everything that a change must pass
-	$(BIN)/python -m tests.run lint unit molecule matrix fleet rules grafana
+test: $(VENV)/.ready-test ## What every change must pass, in a quarter of an hour
+	$(BIN)/python -m tests.run $(ARGS)
 
-test-quick: $(VENV)/.ready ## Lint and unit tests, under two minutes
+test-quick: $(VENV)/.ready-test ## Lint and unit tests, under two minutes
 	$(BIN)/python -m tests.run lint unit
 
-test-full: $(VENV)/.ready ## Everything there is
+test-full: $(VENV)/.ready-test ## Everything there is: hours
 	$(BIN)/python -m tests.run --all
 
-test-grafana: $(VENV)/.ready ## Check the real Grafana at GRAFANA_URL (ARGS="--pictures DIR" draws it)
+test-grafana: $(VENV)/.ready-test ## Check the real Grafana at GRAFANA_URL (ARGS="--pictures DIR" draws it)
 	$(BIN)/python -m tests.grafana.check $(ARGS)
 
-lint: $(VENV)/.ready ## Style of playbooks, YAML and Python
+lint: $(VENV)/.ready-test ## Style of playbooks, YAML and Python
 	$(BIN)/python -m tests.run lint
 
-unit: $(VENV)/.ready ## Unit tests
+unit: $(VENV)/.ready-test ## Unit tests
 	$(BIN)/python -m tests.run unit
 
-molecule: $(VENV)/.ready ## Deploy on a systemd host and look at it
-	$(BIN)/python -m tests.run molecule
+molecule: $(VENV)/.ready-test ## Deploy on a systemd host and look at it
+	$(BIN)/python -m tests.run default
 
-matrix: $(VENV)/.ready ## Prove every program's numbers on five kernels
+matrix: $(VENV)/.ready-test ## Prove every program's numbers on every kernel
 	$(BIN)/python -m tests.run matrix
 
-bench: $(VENV)/.ready ## Seconds of a run that changes nothing, for 1 and 20 hosts
+accuracy: $(VENV)/.ready-test ## Run the matrix and write docs/accuracy.md
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.matrix --write-docs
+
+bench: $(VENV)/.ready-test ## Seconds of a run that changes nothing, for 1 and 20 hosts
 	$(BIN)/python -m tests.bench.fleet 1 20
 
-bench-fleet: $(VENV)/.ready ## The controller's time per host, for 5 and 20 hosts
+bench-fleet: $(VENV)/.ready-test ## The controller's time per host, for 5 and 20 hosts
 	$(BIN)/python -m tests.bench.fleet 5 20
 
-bench-bpf: $(VENV)/.ready ## Nanoseconds per event, as ratios
+bench-bpf: $(VENV)/.ready-test ## Nanoseconds per event, as ratios
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench
 
-dashboards: $(VENV)/.ready ## Generate files/dashboards
+dashboards: $(VENV)/.ready-test ## Generate files/dashboards
 	$(BIN)/python -m dashboards
 
 PROMETHEUS ?= http://127.0.0.1:9090
-snapshot: $(VENV)/.ready ## Draw every panel from the Prometheus at PROMETHEUS into build/snapshot
+snapshot: $(VENV)/.ready-test ## Draw every panel from the Prometheus at PROMETHEUS into build/snapshot
 	$(BIN)/python -m dashboards.snapshot --prometheus $(PROMETHEUS) --out build/snapshot
 
-bench-dashboards: $(VENV)/.ready ## Query time of the Fleet dashboard over 1,000 synthetic hosts
+bench-dashboards: $(VENV)/.ready-test ## Query time of the Fleet dashboard over 1,000 synthetic hosts
 	$(BIN)/python -m dashboards.bench
 
 NAME ?=
-new-program: $(VENV)/.ready ## Write the folder of a new BPF program, NAME=…, and say what it lacks
+new-program: $(VENV)/.ready-test ## Write the folder of a new BPF program, NAME=…, and say what it lacks
 	$(BIN)/python -m tests.gate.new_program $(NAME)
 
-docs: $(VENV)/.ready ## Write the pages that are generated
+docs: $(VENV)/.ready-test ## Write the pages that are generated
 	$(BIN)/python -m tests.docs.variables
 	$(BIN)/python -m tests.docs.programs
 
-pin: $(VENV)/.ready ## Print the rows of versions.yml for EXPORTER=VERSION
+pin: $(VENV)/.ready-test ## Print the rows of versions.yml for EXPORTER=VERSION
 	$(BIN)/python -m tests.lab.pin $(EXPORTER)
 
-lock: ## Resolve requirements-dev.in again (needs uv)
-	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
-	  --no-header requirements-dev.in -o requirements-dev.txt
+LOCK = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
+lock: ## Resolve requirements*.in again (needs uv)
+	$(LOCK) --python-version 3.10 requirements.in -o requirements.txt
+	$(LOCK) --python-version 3.10 -c requirements.txt requirements-demo.in -o requirements-demo.txt
+	$(LOCK) --python-version 3.11 -c requirements-demo.txt requirements-dev.in -o requirements-dev.txt
 
-$(VENV)/.ready: requirements-dev.txt tests/lab/packages.txt
-	tests/lab/prepare
+$(VENV)/.ready: requirements.txt
+	@tests/lab/prepare
+$(VENV)/.ready-demo: requirements-demo.txt tests/lab/packages/demo.txt
+	@tests/lab/prepare demo
+$(VENV)/.ready-test: requirements-dev.txt tests/lab/packages/demo.txt tests/lab/packages/test.txt
+	@tests/lab/prepare test

@@ -1,56 +1,107 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the named parts of the test suite, one after the other, with their times.
+"""Run parts of the test suite, one after the other, with their times.
 
-Every part runs even if an earlier one failed; the last lines say what passed,
-what failed and what was not run at all.
+Without names it runs what a change must pass. With a budget it goes on to the others in the order
+of what they are worth, each only if what it took last fits. Every part runs even if an earlier one
+failed; the last lines say what passed, what failed and what was not run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-def scenarios(*names: str) -> list[list[str]]:
-    """Return the commands of molecule scenarios."""
-    return [["molecule", "test", "--scenario-name", name] for name in names]
+class Part(NamedTuple):
+    """Commands, and their minutes on two cores with warm caches until a run here says better."""
+
+    minutes: float
+    commands: list[list[str]]
 
 
-PARTS: dict[str, list[list[str]]] = {
-    "lint": [
-        ["yamllint", "--strict", "."],
-        ["ruff", "check", "."],
-        ["ruff", "format", "--check", "."],
-        # A home of its own: it installs a copy of the collection there and lints against that.
-        ["env", "ANSIBLE_HOME=.ansible", "ansible-lint", "--offline", "--profile", "production"],
-    ],
-    "unit": [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]],
-    "molecule": scenarios("default"),
-    # On the artifact that molecule built.
-    "matrix": [["python", "-m", "tests.lab.artifact", "python", "-m", "tests.kernel.matrix"]],
-    # After molecule, whose build of Prometheus brings promtool.
-    "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],
-    "fleet": scenarios("fleet", "upgrade"),
+def scenario(name: str, minutes: float) -> Part:
+    """Return a molecule scenario."""
+    return Part(minutes, [["molecule", "test", "--scenario-name", name]])
+
+
+def on_artifact(*module: str) -> list[str]:
+    """Return a command that gets the unpacked artifact."""
+    return ["python", "-m", "tests.lab.artifact", "python", "-m", *module]
+
+
+# What `make test` runs.
+TEST = ("lint", "unit", "default", "short-matrix", "rules")
+# In the order of what they are worth.
+PARTS: dict[str, Part] = {
+    "lint": Part(
+        1,
+        [
+            ["yamllint", "--strict", "."],
+            ["ruff", "check", "."],
+            ["ruff", "format", "--check", "."],
+            # A home of its own: it installs a copy of the collection there and lints against that.
+            ["env", "ANSIBLE_HOME=.ansible", "ansible-lint", "--offline"],
+        ],
+    ),
+    "unit": Part(2, [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]]),
+    # Builds the artifact and Prometheus, which the parts below use.
+    "default": scenario("default", 4),
+    "short-matrix": Part(4, [on_artifact("tests.kernel.matrix", "--short")]),
+    "rules": Part(
+        1, [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]]
+    ),
+    "sanity": Part(3, [["tests/sanity/run"]]),
+    "matrix": Part(9, [on_artifact("tests.kernel.matrix")]),
+    "fleet": scenario("fleet", 5),
+    "upgrade": scenario("upgrade", 5),
+    "check-first": scenario("check-first", 4),
+    "import-role": scenario("import-role", 3),
     # With a stand-in for Grafana's package.
-    "grafana": scenarios("grafana"),
-    "sanity": [["tests/sanity/run"]],
-    "scenarios": scenarios("check-first", "import-role", "airgap", "airgap-build", "live"),
+    "grafana": scenario("grafana", 6),
+    **{
+        path.parent.name: scenario(path.parent.name, 6)
+        for path in sorted(CHECKOUT.glob("molecule/*/molecule.yml"))
+        if path.parent.name
+        not in ("default", "fleet", "upgrade", "check-first", "import-role", "grafana")
+    },
+    "faults": Part(12, [["pytest", "--quiet", "tests/faults"]]),
     # Alerts for faults that containers cannot have, in an emulated machine.
-    "alerts": [
-        ["python", "-m", "tests.lab.artifact", "python", "-m", "tests.dashboards.vm_alerts"]
-    ],
-    "boot": [["pytest", "--quiet", "tests/boot"]],
-    "builds": [["pytest", "--quiet", "-s", "tests/builds"]],
-    "compilers": [["pytest", "--quiet", "tests/compilers"]],
-    "faults": [["pytest", "--quiet", "tests/faults"]],
-    "fuzz": [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]],
+    "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
+    "boot": Part(12, [["pytest", "--quiet", "tests/boot"]]),
+    "builds": Part(10, [["pytest", "--quiet", "-s", "tests/builds"]]),
+    "compilers": Part(12, [["pytest", "--quiet", "tests/compilers"]]),
+    "fuzz": Part(8, [["python", "tests/fuzz/fuzz_btf.py", "--inputs", "1000000"]]),
 }
+
+
+class Times:
+    """What each part took when it last passed, kept in the user's cache."""
+
+    def __init__(self) -> None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self.file = Path(base) / "linmonitor" / "test-times.json"
+        self.seconds: dict[str, float] = {}
+        if self.file.exists():
+            self.seconds = json.loads(self.file.read_text())
+
+    def expected(self, part: str) -> float:
+        """Return the seconds that a part will probably take."""
+        return self.seconds.get(part, PARTS[part].minutes * 60)
+
+    def passed(self, part: str, seconds: float) -> None:
+        """Remember what a part took."""
+        self.seconds[part] = round(seconds)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self.seconds, indent=1))
 
 
 def run_part(commands: list[list[str]]) -> bool:
@@ -62,30 +113,57 @@ def run_part(commands: list[list[str]]) -> bool:
     return passed
 
 
-def main() -> int:
-    """Run the parts named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part")
-    parser.add_argument("--all", action="store_true", help="every part there is")
-    options = parser.parse_args()
-    wanted = list(PARTS) if options.all else options.parts
+def minutes(text: str) -> float:
+    """Read a budget as in 75m; return seconds."""
+    if not text.endswith("m"):
+        raise argparse.ArgumentTypeError("give minutes, as in 75m")
+    return float(text[:-1]) * 60
+
+
+def run(wanted: list[str], optional: list[str], budget: float) -> int:
+    """Run the wanted parts, then those of the others that fit; print the summary."""
+    times, began = Times(), time.monotonic()
     results: dict[str, tuple[bool, float]] = {}
-    for part in wanted:
-        print(f"\n=== {part}", flush=True)
+    for part in [*wanted, *optional]:
+        spent, expected = time.monotonic() - began, times.expected(part)
+        if part in optional and spent + expected > budget:
+            continue
+        about = f"{expected / 60:.0f} min expected, {spent / 60:.0f} min spent"
+        print(f"\n=== {part}: {about}, load {os.getloadavg()[0]:.1f}", flush=True)
         started = time.monotonic()
-        passed = run_part(PARTS[part])
+        passed = run_part(PARTS[part].commands)
         results[part] = (passed, time.monotonic() - started)
+        if passed:
+            times.passed(part, results[part][1])
 
     print("\n=== summary")
     for part, (passed, seconds) in results.items():
         print(f"{'passed' if passed else 'FAILED':8}{seconds:6.0f} s  {part}")
-    for part, commands in PARTS.items():
+    for part in PARTS:
         if part not in results:
-            several = f": {', '.join(command[-1] for command in commands)}" * (len(commands) > 1)
-            print(f"{'not run':18}{part}{several}")
+            print(f"{'not run':18}{part}")
     failed = sum(not passed for passed, _ in results.values())
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def main() -> int:
+    """Run the parts named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"any of: {', '.join(PARTS)}; default: {TEST}"
+    )
+    parser.add_argument("--all", action="store_true", help="every part there is")
+    parser.add_argument(
+        "--budget", type=minutes, default=0, metavar="75m",
+        help="go on with the other parts as long as they fit",
+    )  # fmt: skip
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    wanted = list(PARTS) if options.all else options.parts or list(TEST)
+    others = [part for part in PARTS if part not in wanted] if options.budget else []
+    return run(wanted, others, options.budget)
 
 
 if __name__ == "__main__":

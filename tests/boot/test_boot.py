@@ -73,7 +73,11 @@ def start(disk: Path) -> Callable[..., dict]:
     def boot_it(series: str, arguments: str = "", settings: str = "") -> dict:
         if settings:
             write_file(disk, DROP_IN, f"[Service]\n{settings}\n")
-        report = boot(kernels.fetch(series), disk, arguments)
+        try:
+            kernel = kernels.fetch(series)
+        except kernels.NotInArchive as gone:
+            pytest.skip(str(gone))
+        report = boot(kernel, disk, arguments)
         print(json.dumps(report, indent=1))
         return report
 
@@ -89,7 +93,7 @@ def assert_running(report: dict, programs: set[str]) -> None:
     assert report["answers"] == {"192.0.2.2": True, "192.0.2.3": False}
 
 
-@pytest.mark.parametrize("series", ["6.12", "5.10", "6.1", "7.2"])
+@pytest.mark.parametrize("series", ["6.12", "5.10", "6.1", kernels.NEWEST])
 def test_after_a_boot_into_another_kernel_what_it_can_run_runs(
     start: Callable[..., dict], series: str
 ) -> None:

@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 
 from . import cases_block, cases_forecast, cases_tcp, net
-from .exporter import PERF_HOOKS, SERVICE, Exporter
+from .exporter import PERF_HOOKS, PREFIX, SERVICE, Exporter
 from .lab import Lab
 
 # fentry cannot attach to tcp_v4_syn_recv_sock, which has 7 arguments there.
@@ -78,6 +78,27 @@ def run_case(lab: Lab, case) -> list[str]:
     return disturbed
 
 
+def metrics(artifact: Path) -> dict[str, set[str]]:
+    """Return the metrics of each config, without their prefix."""
+    manifest = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+    return {
+        config: {metric["name"].replace(PREFIX, "", 1) for metric in entry["metrics"]}
+        for config, entry in manifest["catalogue"]["configs"].items()
+    }
+
+
+def short(cases: list, by_config: dict[str, set[str]]) -> list:
+    """Return the first case of each config, that is, of one of its metrics."""
+    chosen, missing = [], dict(by_config)
+    for case in cases:
+        about = [config for config, names in missing.items() if names & set(case.proves)]
+        if about:
+            chosen.append(case)
+        for config in about:
+            del missing[config]
+    return chosen
+
+
 def main() -> None:
     """Run the cases."""
     parser = argparse.ArgumentParser()
@@ -85,6 +106,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--live", action="store_true")
     parser.add_argument("--only", help="run only the cases with this in their name")
+    parser.add_argument("--short", action="store_true", help="run one case for each program")
     options = parser.parse_args()
     if not options.live:
         # Kernels before 5.11 count maps as locked memory, as the unit allows.
@@ -108,6 +130,8 @@ def main() -> None:
     print("exporters started", flush=True)
     write(is_finished=False)
     cases = [case for part in PARTS for case in (part.LIVE if options.live else part.VM)]
+    if options.short:
+        cases = short(cases, metrics(options.artifact))
     with net.topology():
         for case in cases:
             if options.only and options.only not in case.__name__:

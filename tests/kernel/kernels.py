@@ -17,11 +17,14 @@ import sys
 import time
 from pathlib import Path
 
+# What the suite that moves on has, whatever its number is today.
+NEWEST = "newest"
+# Series, oldest first, and where they are.
 SUITES = {
     "5.10": ["bullseye", "bullseye-security"],
     "6.1": ["bookworm", "bookworm-security"],
     "6.12": ["trixie", "trixie-security"],
-    "7.2": ["sid"],
+    NEWEST: ["sid"],
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MODULES = Path("/lib/modules")
@@ -42,6 +45,10 @@ shift
 exec "$@"
 """
 FRESH = 24 * 3600  # seconds after which the archive is asked for a newer image
+
+
+class NotInArchive(RuntimeError):
+    """The archive has no kernel of a series any more, and the cache never had one."""
 
 
 def cache() -> Path:
@@ -113,18 +120,25 @@ class Archive:
     def packages(self) -> tuple[str, list[str]]:
         """Return the newest release of the series and the packages it comes in."""
         self.apt("apt-get", "update")
-        names = self.apt("apt-cache", "pkgnames", "linux-").split()
-        image = re.compile(rf"linux-image-({re.escape(self.series)}\.\d+[+.\w]*(-[.\w]+)?-amd64)")
-        releases = [match[1] for match in map(image.fullmatch, names) if match]
-        flavours = [r for r in releases if "cloud" not in r and "rt" not in r]
-        release = max(flavours, key=lambda r: [int(n) for n in re.findall(r"\d+", r)])
-        parts = (f"linux-{part}-{release}" for part in ("image", "binary", "modules"))
-        return release, [part for part in parts if part in names]
+        return newest(self.series, self.apt("apt-cache", "pkgnames", "linux-").split())
 
     def download(self, packages: list[str]) -> list[Path]:
         """Download packages; apt checks their hashes."""
         self.apt("apt-get", "download", *packages)
         return list(self.folder.glob("*.deb"))
+
+
+def newest(series: str, names: list[str]) -> tuple[str, list[str]]:
+    """Return the newest release of a series among names of packages, and its own packages."""
+    number = r"\d+\.\d+" if series == NEWEST else re.escape(series)
+    image = re.compile(rf"linux-image-({number}\.\d+[+.\w]*(-[.\w]+)?-amd64)")
+    releases = [match[1] for match in map(image.fullmatch, names) if match]
+    flavours = [r for r in releases if "cloud" not in r and "rt" not in r]
+    if not flavours:
+        raise NotInArchive(f"the archive has no kernel {series} in {', '.join(SUITES[series])}")
+    release = max(flavours, key=lambda r: [int(n) for n in re.findall(r"\d+", r)])
+    parts = (f"linux-{part}-{release}" for part in ("image", "binary", "modules"))
+    return release, [part for part in parts if part in names]
 
 
 class Kernel:
@@ -171,17 +185,17 @@ class Kernel:
 def fetch(series: str) -> Kernel:
     """Return the newest kernel of a series, from the archive or the cache."""
     home = cache() / series
-    newest = home / "newest"
-    if newest.exists() and time.time() - newest.stat().st_mtime < FRESH:
-        return Kernel(home / newest.read_text(encoding="utf-8"))
+    kept = home / "newest"
+    if kept.exists() and time.time() - kept.stat().st_mtime < FRESH:
+        return Kernel(home / kept.read_text(encoding="utf-8"))
     archive = Archive(series, home / "apt")
     try:
         release, packages = archive.packages()
     except RuntimeError as error:
-        if not newest.exists():
+        if not kept.exists():
             raise
         print(f"{series}: {error}; using the cached image", file=sys.stderr)
-        return Kernel(home / newest.read_text(encoding="utf-8"))
+        return Kernel(home / kept.read_text(encoding="utf-8"))
     root = home / release
     if not root.exists():
         unpacked = home / "unpacked"
@@ -192,5 +206,5 @@ def fetch(series: str) -> Kernel:
         kernel = Kernel(unpacked)
         run("depmod", "-b", str(kernel.modules.parents[2]), kernel.release)
         unpacked.rename(root)
-    newest.write_text(release, encoding="utf-8")
+    kept.write_text(release, encoding="utf-8")
     return Kernel(root)

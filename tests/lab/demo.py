@@ -42,6 +42,7 @@ PATHS = {
 RELEASES = "https://github.com/prometheus/prometheus/releases"
 BAR_WIDTH = 46
 PICTURES = LAB.folder.parent / "demo-dashboards"
+SECRETS = LAB.folder / "grafana"
 LOG = LAB.folder.parent / "demo.log"
 
 
@@ -83,7 +84,7 @@ def shown_by(task: str, output: list[str]) -> list[str]:
     begin = next(number for number, line in enumerate(output) if f"TASK [{task}]" in line)
     end = next(number for number in range(begin + 1, len(output)) if not output[number])
     block = "\n".join(line for line in output[begin + 2 : end])
-    return yaml.safe_load(block)["msg"]
+    return next(iter(yaml.safe_load(block).values()))
 
 
 def answers(url: str) -> bool:
@@ -203,13 +204,13 @@ def up() -> None:
         "prometheus_scrape_interval": "5s",
         # Where its repository is out of reach the demo goes on, and draws the panels itself.
         "grafana_enabled": "auto",
-        "grafana_secrets_dir": str(LAB.folder / "grafana"),
+        "grafana_secrets_dir": str(SECRETS),
     }
     extra = [part for name, value in choices.items() for part in ("-e", f"{name}={value}")]
     with phase("Building what the cache lacks (minutes at the first time)"):
         play("playbooks/build.yml", *extra)
     with phase("Deploying: ansible-playbook site.yml"):
-        play("site.yml", *extra)
+        deployed = play("site.yml", *extra)
     with phase("Writing to the disk and asking Prometheus"):
         output = play("playbooks/verify.yml")
     ports = relay(RELAYED)
@@ -222,6 +223,10 @@ def up() -> None:
         print(f"    {line}")
     print("\nTime that the disks took per request (bio_latency_seconds):")
     print("\n".join(histogram(ports["Prometheus"])))
+    print("\nPrograms:")
+    for line in shown_by("Say what to open and what was left out", deployed):
+        if line.startswith(("Programs", "Left out")):
+            print(f"    {line}")
     print("\nOpen:")
     for name, port in RELAYED.items():
         if name == "Grafana" and not answers(f"http://127.0.0.1:{ports[name]}/api/health"):
@@ -229,6 +234,8 @@ def up() -> None:
             continue
         moved = "" if ports[name] == port else f"  ({port} is taken on this machine)"
         print(f"    {name:<14} http://127.0.0.1:{ports[name]}{PATHS[name]}{moved}")
+        if name == "Grafana":
+            print(f"    {'':<14} as admin, whose password is in {SECRETS}/{HOST}/admin_password")
     print(f"    {'Pictures':<14} file://{PICTURES}/index.html")
     print("    The pictures are the dashboards' panels, drawn without Grafana.")
     if source == "module":
@@ -251,7 +258,7 @@ def main() -> int:
     try:
         for tool in ("podman", "ssh", "mmdebstrap"):
             if shutil.which(tool) is None:
-                raise DemoError(f"{tool} is not installed: run `make prepare`")
+                raise DemoError(f"{tool} is not installed: run `make demo`")
         {"up": up, "down": down}[verb]()
     except (DemoError, LabError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)

@@ -37,9 +37,9 @@ def test_sources_needed_no_cargo(host):
 
 
 def test_lock_names_sources_and_packages():
-    names = re.findall(r"  (sources|packages)/(.+)", LOCK)
-    assert [name for name, _ in names] == ["packages", "sources"]
-    assert names[0][1] == "bookworm-x86_64.tar"
+    packages, sources = re.findall(r"  (sources|packages)/(.+)", LOCK)
+    assert packages == ("packages", "bookworm-x86_64.tar")
+    assert sources[0] == "sources"
 
 
 def test_bundle_made_twice_has_the_same_bytes():

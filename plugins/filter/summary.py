@@ -1,0 +1,222 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person wants to know at the end of a run, for one host or for thousands."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+DOCUMENTATION = r"""
+name: summary
+short_description: Say what to open after a run, as whom, and what was left out
+version_added: 1.0.0
+description:
+  - Used by C(playbooks/summary.yml).
+author: [The linmonitor.stack maintainers (@linmonitor)]
+"""
+
+# What the roles listen on by default; a unit test compares.
+LISTENERS = {
+    "grafana_listen_address": "127.0.0.1:3000",
+    "prometheus_listen_address": "127.0.0.1:9090",
+    "ebpf_exporter_listen_address": "127.0.0.1:9435",
+}
+NAMED = 3  # hosts that a line names before it counts
+ON_HOST = "/etc/grafana/linmonitor/admin_password"
+
+
+def _names(hosts: Iterable[str]) -> str:
+    """Return hosts as words, some by name and the others by number."""
+    hosts = list(hosts)
+    more = [f"{len(hosts) - NAMED} more"] if len(hosts) > NAMED else []
+    return ", ".join(hosts[:NAMED] + more)
+
+
+def _listener(variables: Mapping, name: str) -> tuple[str, str]:
+    """Return address, empty for any, and port of a listener."""
+    address, port = str(variables.get(name) or LISTENERS[name]).rpartition(":")[::2]
+    address = address.strip("[]")
+    return ("" if address in ("0.0.0.0", "::") else address), port
+
+
+def _url(scheme: str, address: str, port: str) -> str:
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address in ("localhost", "::1")
+
+
+def _is_here(host: str, variables: Mapping) -> bool:
+    """Say whether the controller is that host."""
+    connection = variables.get("ansible_connection", "")
+    return connection in ("local", "ansible.builtin.local") or (
+        not connection and host in ("localhost", "127.0.0.1", "::1")
+    )
+
+
+def _ssh(host: str, variables: Mapping, forwards: list[str]) -> str:
+    """Return the command that brings ports of a host's loopback to this machine."""
+    words = ["ssh", "-N", *(word for forward in forwards for word in ("-L", forward))]
+    port = variables.get("ansible_port") or variables.get("ansible_ssh_port")
+    key = variables.get("ansible_ssh_private_key_file")
+    words += ["-p", str(port)] if port else []
+    words += ["-i", str(key)] if key else []
+    words += shlex.split(str(variables.get("ansible_ssh_common_args") or ""))
+    user = variables.get("ansible_user") or variables.get("ansible_ssh_user")
+    address = variables.get("ansible_host") or host
+    return shlex.join([*words, f"{user}@{address}" if user else str(address)])
+
+
+def _grafana_scheme(variables: Mapping) -> str:
+    return "https" if variables.get("grafana_tls_cert") else "http"
+
+
+def grafana_here(host: str, hostvars: Mapping) -> str:
+    """Return the address at which a host reaches its own Grafana."""
+    address, port = _listener(hostvars[host], "grafana_listen_address")
+    return _url(_grafana_scheme(hostvars[host]), address or "127.0.0.1", port)
+
+
+def _login(host: str, variables: Mapping) -> str:
+    """Say who logs in to Grafana and where the password lies, never the password."""
+    ini = variables.get("grafana_ini") or {}
+    user = (ini.get("security") or {}).get("admin_user", "admin")
+    if variables.get("grafana_admin_password"):
+        return f"as {user}, with the grafana_admin_password of your inventory"
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    folder = variables.get("grafana_secrets_dir") or f"{config}/linmonitor/grafana"
+    kept = Path(str(folder)) / host / "admin_password"
+    place = f"{kept} on this controller" if kept.is_file() else f"{ON_HOST} on {host}"
+    return f"as {user}, whose password is in {place}"
+
+
+class _Places:
+    """What to open, and the tunnels to what listens on loopback only."""
+
+    def __init__(self, hostvars: Mapping) -> None:
+        self.hostvars = hostvars
+        self.lines: list[str] = []
+        self.tunnels: dict[str, list[str]] = {}
+
+    def add(self, title: str, host: str, listener: tuple[str, str], scheme: str, rest: str) -> None:
+        """Say where a service of a host is reached from here."""
+        variables = self.hostvars[host]
+        address, port = listener
+        if _is_here(host, variables):
+            address = address or "127.0.0.1"
+        elif _is_loopback(address):
+            bracketed = f"[{address}]" if ":" in address else address
+            self.tunnels.setdefault(host, []).append(f"{port}:{bracketed}:{port}")
+            address, rest = "127.0.0.1", f"through the tunnel below {rest}"
+        else:
+            address = address or str(variables.get("ansible_host") or host)
+        self.lines.append(f"{title:<11} {_url(scheme, address, port)} {rest}".rstrip())
+
+
+def _grafana(places: _Places, hosts: list[str], check: bool) -> list[str]:
+    """Name the Grafanas that answer, and return why others do not."""
+    silent: dict[str, list[str]] = {}
+    for host in hosts:
+        variables = places.hostvars[host]
+        enabled = str(variables.get("grafana_enabled", "true")).lower()
+        answer = variables.get("linmonitor_grafana_answer") or {}
+        if enabled == "false":
+            silent.setdefault("grafana_enabled is false", []).append(host)
+        elif not check and answer.get("status") != 200:
+            why = "it does not answer: look at systemctl status grafana-server"
+            if enabled == "auto":
+                why = "its repository did not answer, and grafana_enabled is auto"
+            silent.setdefault(why, []).append(host)
+        else:
+            server = (variables.get("grafana_ini") or {}).get("server") or {}
+            login = _login(host, variables)
+            if "root_url" in server:
+                places.lines.append(f"{'Grafana':<11} {server['root_url']} {login}")
+                continue
+            listener = _listener(variables, "grafana_listen_address")
+            places.add("Grafana", host, listener, _grafana_scheme(variables), login)
+    return [f"{'Grafana':<11} not on {_names(names)}: {why}" for why, names in silent.items()]
+
+
+def _programs(hosts: list[str], hostvars: Mapping, check: bool) -> list[str]:
+    """Say how many programs run where, and which do not run and why."""
+    if check and hosts:
+        return [f"{'Programs':<11} a deployed host tries them on its kernel; this was a check"]
+    counts: dict[tuple[int, int], list[str]] = {}
+    refused: dict[tuple[str, str], list[str]] = {}
+    silent = []
+    for host in hosts:
+        answer = hostvars[host].get("linmonitor_runs") or {}
+        if "content" not in answer:
+            silent.append(host)
+            continue
+        configs = json.loads(base64.b64decode(answer["content"]))["configs"]
+        running = [name for name, verdict in configs.items() if verdict["variant"]]
+        counts.setdefault((len(running), len(configs)), []).append(host)
+        for name, verdict in configs.items():
+            if not verdict["variant"]:
+                why = "; ".join(f"{variant} {said}" for variant, said in verdict["refused"].items())
+                refused.setdefault((name, why), []).append(host)
+    lines = [
+        f"{'Programs':<11} {running} of {wanted} on {_names(names)}"
+        for (running, wanted), names in sorted(counts.items(), reverse=True)
+    ]
+    lines += [
+        f"{'Left out':<11} {name} on {_names(names)}: {why}"
+        for (name, why), names in refused.items()
+    ]
+    if silent:
+        lines.append(
+            f"{'Programs':<11} unknown on {_names(silent)}: look at systemctl status ebpf_exporter"
+        )
+    return lines
+
+
+def summary(
+    hosts: list[str], hostvars: Mapping, groups: Mapping, healthy: list[str], check: bool
+) -> list[str]:
+    """Return the lines that a person reads at the end of a run over `hosts`.
+
+    Hosts that are not among the healthy ones failed before and are only named.
+    """
+    members = {
+        name: [host for host in groups.get(f"linmonitor_{name}", []) if host in set(healthy)]
+        for name in ("grafana", "prometheus", "targets")
+    }
+    places = _Places(hostvars)
+    without = _grafana(places, members["grafana"], check)
+    for host in members["prometheus"]:
+        places.add(
+            "Prometheus", host, _listener(hostvars[host], "prometheus_listen_address"), "http", ""
+        )
+    if members["targets"]:
+        first = members["targets"][0]
+        address, port = _listener(hostvars[first], "ebpf_exporter_listen_address")
+        listener = (address or str(hostvars[first].get("ansible_host") or first), port)
+        places.lines.append(
+            f"{'Exporters':<11} {_url('http', *listener)}/metrics on {first}"
+            + (f", and {len(members['targets']) - 1} more" if len(members["targets"]) > 1 else "")
+        )
+    tunnels = [
+        f"{'Tunnel':<11} {_ssh(host, hostvars[host], forwards)}"
+        for host, forwards in places.tunnels.items()
+    ]
+    failed = [host for host in hosts if host not in set(healthy)]
+    lines = [*places.lines, *tunnels, *without, *_programs(members["targets"], hostvars, check)]
+    if failed:
+        lines.append(f"{'Failed':<11} {_names(failed)}: their errors are above")
+    return lines
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict:
+        """Return the filters by name."""
+        return {"grafana_here": grafana_here, "summary": summary}

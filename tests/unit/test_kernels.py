@@ -1,0 +1,107 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test kernels are found whatever the archive has today, and each program keeps a short case."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kernel import guest, kernels, matrix
+
+SOURCES = Path(__file__).parents[2] / "files/bpf"
+METRICS = {
+    path.stem: {
+        metric["name"]
+        for kind in yaml.safe_load(path.read_text())["metrics"].values()
+        for metric in kind
+    }
+    for path in SOURCES.rglob("*.yaml")
+}
+BULLSEYE = [
+    "linux-image-5.10.0-30-amd64",
+    "linux-image-5.10.0-46-amd64",
+    "linux-image-5.10.0-46-rt-amd64",
+    "linux-image-5.10.0-46-cloud-amd64",
+    "linux-image-amd64",
+    "linux-image-6.1.0-0.deb11.35-amd64",
+]
+SID = [
+    "linux-image-7.2.9-amd64",
+    "linux-image-7.3.1+deb14-amd64",
+    "linux-binary-7.3.1+deb14-amd64",
+    "linux-modules-7.3.1+deb14-amd64",
+    "linux-image-7.3.1+deb14-cloud-amd64",
+    "linux-image-amd64",
+]
+
+
+def test_the_newest_build_of_a_series_is_taken():
+    assert kernels.newest("5.10", BULLSEYE) == (
+        "5.10.0-46-amd64", ["linux-image-5.10.0-46-amd64"]
+    )  # fmt: skip
+
+
+def test_the_suite_that_moves_on_is_asked_for_what_it_has():
+    release, packages = kernels.newest(kernels.NEWEST, SID)
+    assert release == "7.3.1+deb14-amd64"
+    assert packages == [f"linux-{part}-{release}" for part in ("image", "binary", "modules")]
+
+
+@pytest.mark.parametrize("names", [[], ["linux-image-amd64"], SID])
+def test_a_series_that_is_gone_is_named(names):
+    with pytest.raises(kernels.NotInArchive, match=r"no kernel 6\.12 in trixie"):
+        kernels.newest("6.12", names)
+
+
+@pytest.fixture
+def gone(monkeypatch, tmp_path):
+    """An archive without any kernel, and an empty cache below tmp_path."""
+    monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
+    monkeypatch.setattr(kernels, "mirrors", lambda: {False: "archive", True: "security"})
+    monkeypatch.setattr(kernels.Archive, "apt", lambda *_arguments: "linux-image-amd64\n")
+    return tmp_path
+
+
+def test_a_series_that_is_gone_comes_from_the_cache(gone, capsys):
+    (gone / "6.1" / "6.1.9-amd64" / "lib/modules/6.1.9-amd64").mkdir(parents=True)
+    kept = gone / "6.1" / "newest"
+    kept.write_text("6.1.9-amd64")
+    os.utime(kept, (0, 0))
+    assert kernels.fetch("6.1").release == "6.1.9-amd64"
+    assert "using the cached image" in capsys.readouterr().err
+
+
+def test_the_matrix_names_what_it_could_not_run(gone, monkeypatch, capsys):
+    def run_kernel(series, *_arguments):
+        if series != matrix.LIVE:
+            kernels.fetch(series)
+        row = {"metric": "m", "case": "c", "variant": "v", "truth": 1, "measured": 1}
+        row |= {"is_timing": False, "skipped": 0, "passed": True}
+        return {"kernel": series, "rows": [row], "disturbed": [], "errors": []}
+
+    monkeypatch.setattr(matrix, "check_tools", lambda: None)
+    monkeypatch.setattr(matrix, "stage", lambda *_arguments: None)
+    monkeypatch.setattr(matrix, "run_kernel", run_kernel)
+    monkeypatch.setattr("sys.argv", ["matrix", "--artifact", str(gone), "--short"])
+    with pytest.raises(SystemExit) as ended:
+        matrix.main()
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    oldest = next(iter(kernels.SUITES))
+    for series in (oldest, kernels.NEWEST):
+        assert f"{series}: not run, the archive has no kernel {series}" in shown
+    assert "1 kernels\n1 passed, 0 failed" in shown
+
+
+@pytest.mark.parametrize("kind", ["VM", "LIVE"])
+def test_short_runs_one_case_for_each_program(kind):
+    cases = [case for part in guest.PARTS for case in getattr(part, kind)]
+    chosen = guest.short(cases, METRICS)
+    assert 0 < len(chosen) < len(cases)
+    proved = {metric for case in chosen for metric in case.proves}
+    if kind == "VM":
+        assert all(names & proved for names in METRICS.values())
