@@ -65,8 +65,8 @@ STATE = [
     number(
         "Series per host",
         "short",
-        "Largest number of samples in one scrape of a host.\n\nNormal: some hundreds; docs/sizing.md "
-        "says how many that may become.",
+        "Largest number of samples in one scrape of a host.\n\nNormal: some hundreds; "
+        "docs/sizing.md says how many that may become.",
         f"max(scrape_samples_post_metric_relabeling{{{m.EXPORTERS}}})",
     ),
     rows(

@@ -24,11 +24,18 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 MAKEFILE = (CHECKOUT / "Makefile").read_text()
 VERBS = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.M))
 VARIABLES = {"ARGS", "INVENTORY", "PYTHON", "PROMETHEUS", "GRAFANA_URL", "GRAFANA_PASSWORD"}
+FILTERS = {
+    name
+    for path in CHECKOUT.glob("plugins/filter/*.py")
+    for name in re.findall(r'^            "(\w+)":|return \{"(\w+)":', path.read_text(), re.M)
+    for name in name
+}
 # What an installed collection and a clone have by name.
 NAMED = {
     *(path.stem for path in CHECKOUT.glob("playbooks/*.yml")),
     *(path.name for path in CHECKOUT.glob("roles/*")),
     *(path.stem for path in CHECKOUT.glob("plugins/*/*.py")),
+    *FILTERS,
     "*",
 }
 
