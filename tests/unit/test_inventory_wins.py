@@ -132,6 +132,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = root / "ansible_collections/linmonitor/stack"
     for folder in ("playbooks", "plugins", "meta", "files"):
         shutil.copytree(CHECKOUT / folder, copy / folder)
+    shutil.copy(CHECKOUT / "versions.yml", copy)
     for role in ROLES:
         for folder in ("defaults", "vars", "meta"):
             shutil.copytree(CHECKOUT / f"roles/{role}/{folder}", copy / f"roles/{role}/{folder}")
