@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -53,6 +54,8 @@ def _unpack(archive: Path, name: str, target: Path) -> None:
     with tarfile.open(archive) as bundle, tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         member = next((m for m in bundle if m.isreg() and Path(m.name).name == name), None)
         if member is not None:
-            member.name = name
-            bundle.extract(member, scratch, filter="data")
-            Path(scratch, name).rename(target)
+            unpacked = Path(scratch, name)
+            with unpacked.open("wb") as file:
+                shutil.copyfileobj(bundle.extractfile(member), file)
+            unpacked.chmod(0o755)
+            unpacked.rename(target)
