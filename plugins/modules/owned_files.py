@@ -431,7 +431,8 @@ class Owner:
         for path in self.record["trees"]:
             if os.path.isdir(path):
                 self._act(shutil.rmtree, path)
-        if self.record["units"] and self.stored and not self.module.check_mode:
+        in_systemd = any(_owned.within(path, UNITS) for path in self.record["files"])
+        if in_systemd and not self.module.check_mode:
             self._put_units_back()
         self._remove_data()
         self._remove_folders()
