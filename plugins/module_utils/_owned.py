@@ -340,7 +340,8 @@ def _address(text):
     words = [bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8)]
     raw = b"".join(words)
     family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, raw) if any(raw) else "", int(port, 16)
+    host = socket.inet_ntop(family, raw) if any(raw) else ""
+    return host[7:] if host.startswith("::ffff:") else host, int(port, 16)
 
 
 def listening_sockets(address, proc="/proc"):

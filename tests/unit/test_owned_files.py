@@ -383,6 +383,13 @@ def test_listener_in_both_families_is_seen():
             assert _owned.listening_sockets(address), address
 
 
+def test_listener_of_the_old_family_in_the_new_table_is_seen():
+    with socket.socket(socket.AF_INET6) as server:
+        server.bind(("::ffff:127.0.0.1", 0))
+        server.listen()
+        assert _owned.listening_sockets(f"127.0.0.1:{server.getsockname()[1]}")
+
+
 def test_unit_of_a_listener_is_read_from_its_control_group(tmp_path):
     (tmp_path / "7/fd").mkdir(parents=True)
     (tmp_path / "7/fd/3").symlink_to("socket:[99]")
