@@ -40,7 +40,9 @@ PARTS: dict[str, list[list[str]]] = {
     # With a stand-in for Grafana's package.
     "grafana": scenarios("grafana"),
     "sanity": [["tests/sanity/run"]],
-    "scenarios": scenarios("check-first", "import-role", "airgap", "airgap-build", "live"),
+    "scenarios": scenarios(
+        "check-first", "strangers", "rename", "import-role", "airgap", "airgap-build", "live"
+    ),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": [
         ["python", "-m", "tests.lab.artifact", "python", "-m", "tests.dashboards.vm_alerts"]
