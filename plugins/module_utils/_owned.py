@@ -263,6 +263,21 @@ def unit_files(unit):
     return [found[key] for key in sorted(found)]
 
 
+def units_as(user):
+    # type: (str) -> list
+    """Return the unit files that run as a user, also those that are stopped."""
+    line = re.compile(r"^User=%s\s*$" % re.escape(user), re.M)
+    found = []
+    for folder in filter(os.path.isdir, UNIT_FOLDERS):
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if name.endswith(".service") and os.path.isfile(path):
+                with open(path, errors="replace") as stream:
+                    if line.search(stream.read()):
+                        found.append(path)
+    return found
+
+
 def same(one, other):
     # type: (str, str) -> bool
     """Say whether two paths hold the same file or the same link."""

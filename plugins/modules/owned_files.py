@@ -523,6 +523,9 @@ class Owner:
             if members:
                 return "is a group of %s" % _owned.some(members)
         else:
+            units = _owned.units_as(pwd.getpwuid(number).pw_name)
+            if units:
+                return "runs %s" % _owned.some(units)
             for process in filter(str.isdigit, os.listdir("/proc")):
                 try:
                     if os.stat("/proc/" + process).st_uid == number:

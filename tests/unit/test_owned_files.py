@@ -290,6 +290,13 @@ def test_user_that_exists_is_not_ours(own):
     assert record["groups"] == {"nogroup": False}
 
 
+def test_unit_of_others_that_runs_as_a_user_is_found(host):
+    (host / "package").mkdir()
+    (host / "package/a.service").write_text("[Service]\nUser=metrics\n")
+    (host / "package/b.service").write_text("[Service]\nUser=metrics-too\n#User=metrics\n")
+    assert _owned.units_as("metrics") == [str(host / "package/a.service")]
+
+
 def test_first_note_stays(own):
     own(notes={"package": "12.0"})
     assert own(notes={"package": "13.0"})["record"]["notes"] == {"package": "12.0"}
