@@ -47,6 +47,7 @@ def render(
     """Return the alerting rules, with `changes` over the default settings."""
     alerts = {name: own | (changes or {}).get(name, {}) for name, own in settings().items()}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, **DELIMITERS)
+    environment.filters["comment"] = "# {}".format
     return environment.from_string(ALERTS.read_text()).render(
         ansible_managed="Ansible managed",
         alerts=alerts,

@@ -263,6 +263,21 @@ def unit_files(unit):
     return [found[key] for key in sorted(found)]
 
 
+def units_as(user):
+    # type: (str) -> list
+    """Return the unit files that run as a user, also those that are stopped."""
+    line = re.compile(r"^User=%s\s*$" % re.escape(user), re.M)
+    found = []
+    for folder in filter(os.path.isdir, UNIT_FOLDERS):
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if name.endswith(".service") and os.path.isfile(path):
+                with open(path, errors="replace") as stream:
+                    if line.search(stream.read()):
+                        found.append(path)
+    return found
+
+
 def same(one, other):
     # type: (str, str) -> bool
     """Say whether two paths hold the same file or the same link."""
@@ -340,7 +355,8 @@ def _address(text):
     words = [bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8)]
     raw = b"".join(words)
     family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, raw) if any(raw) else "", int(port, 16)
+    host = socket.inet_ntop(family, raw) if any(raw) else ""
+    return host[7:] if host.startswith("::ffff:") else host, int(port, 16)
 
 
 def listening_sockets(address, proc="/proc"):

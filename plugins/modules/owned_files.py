@@ -431,7 +431,8 @@ class Owner:
         for path in self.record["trees"]:
             if os.path.isdir(path):
                 self._act(shutil.rmtree, path)
-        if self.record["units"] and self.stored and not self.module.check_mode:
+        in_systemd = any(_owned.within(path, UNITS) for path in self.record["files"])
+        if in_systemd and not self.module.check_mode:
             self._put_units_back()
         self._remove_data()
         self._remove_folders()
@@ -522,6 +523,9 @@ class Owner:
             if members:
                 return "is a group of %s" % _owned.some(members)
         else:
+            units = _owned.units_as(pwd.getpwuid(number).pw_name)
+            if units:
+                return "runs %s" % _owned.some(units)
             for process in filter(str.isdigit, os.listdir("/proc")):
                 try:
                     if os.stat("/proc/" + process).st_uid == number:

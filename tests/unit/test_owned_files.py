@@ -290,6 +290,13 @@ def test_user_that_exists_is_not_ours(own):
     assert record["groups"] == {"nogroup": False}
 
 
+def test_unit_of_others_that_runs_as_a_user_is_found(host):
+    (host / "package").mkdir()
+    (host / "package/a.service").write_text("[Service]\nUser=metrics\n")
+    (host / "package/b.service").write_text("[Service]\nUser=metrics-too\n#User=metrics\n")
+    assert _owned.units_as("metrics") == [str(host / "package/a.service")]
+
+
 def test_first_note_stays(own):
     own(notes={"package": "12.0"})
     assert own(notes={"package": "13.0"})["record"]["notes"] == {"package": "12.0"}
@@ -381,6 +388,13 @@ def test_listener_in_both_families_is_seen():
         port = server.getsockname()[1]
         for address in (f"127.0.0.1:{port}", f"[::1]:{port}", f"[::]:{port}", f":{port}"):
             assert _owned.listening_sockets(address), address
+
+
+def test_listener_of_the_old_family_in_the_new_table_is_seen():
+    with socket.socket(socket.AF_INET6) as server:
+        server.bind(("::ffff:127.0.0.1", 0))
+        server.listen()
+        assert _owned.listening_sockets(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_unit_of_a_listener_is_read_from_its_control_group(tmp_path):

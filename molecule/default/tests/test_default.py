@@ -78,7 +78,7 @@ def test_files_of_the_release_are_those_of_the_manifest(host, manifest):
     assert checked.rc == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("unit", ["ebpf_exporter", "prometheus"])
+@pytest.mark.parametrize("unit", ["ebpf_exporter", "linmonitor-prometheus"])
 def test_service_runs_and_starts_at_boot(host, unit):
     service = host.service(unit)
     assert service.is_running

@@ -22,7 +22,8 @@ from tests.dashboards.live import Answer, answers, unhealthy
 
 # Of workload, of which the last minute is looked at: the first rules come after a minute.
 SECONDS = 100
-CONFIG = "/etc/prometheus/prometheus.yml"
+RELOAD = "systemctl reload linmonitor-prometheus"
+CONFIG = "/etc/linmonitor/prometheus/prometheus.yml"
 DROP_IN = "/run/systemd/system/ebpf_exporter.service.d/fault.conf"
 
 # Empty although their programs run, and why.
@@ -216,8 +217,8 @@ FAULTS = {
         f"rm {DROP_IN} && systemctl daemon-reload && systemctl restart ebpf_exporter",
     ),
     ("PrometheusConfigReloadFailed", ""): (
-        f"sed -i.good 's/scrape_configs:/scrape_konfigs:/' {CONFIG} && systemctl reload prometheus",
-        f"mv {CONFIG}.good {CONFIG} && systemctl reload prometheus",
+        f"sed -i.good 's/scrape_configs:/scrape_konfigs:/' {CONFIG} && {RELOAD}",
+        f"mv {CONFIG}.good {CONFIG} && {RELOAD}",
     ),
 }
 
