@@ -38,7 +38,7 @@ PARTS: dict[str, list[list[str]]] = {
     "rules": [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]],
     "fleet": scenarios("fleet", "upgrade"),
     # With a stand-in for Grafana's package.
-    "grafana": scenarios("grafana"),
+    "grafana": scenarios("grafana", "grafana-foreign"),
     "sanity": [["tests/sanity/run"]],
     "scenarios": scenarios("check-first", "import-role", "airgap", "airgap-build", "live"),
     # Alerts for faults that containers cannot have, in an emulated machine.
