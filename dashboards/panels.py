@@ -19,6 +19,8 @@ from grafana_foundation_sdk.models import prometheus as pm
 from .metrics import Counter, Histogram
 
 DATASOURCE = cm.DataSourceRef(type_val="prometheus", uid="${datasource}")
+# Name and uid of the datasource that the grafana role provisions; it need not be the default.
+OWN = "linmonitor"
 TAG = "linmonitor"
 HOST_UID = "linmonitor-host"
 # Newer servers migrate an older schema upwards; an older server does not know a newer one.
@@ -317,7 +319,7 @@ def dashboard(
             db.DatasourceVariable("datasource")
             .label("Data source")
             .type("prometheus")
-            .current(dm.VariableOption(selected=True, text="default", value="default"))
+            .current(dm.VariableOption(selected=True, text=OWN, value=OWN))
         )
     )
     for item in variables:

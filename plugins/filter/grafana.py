@@ -1,11 +1,12 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters that look at keys and dashboards on the controller, before a host is touched."""
+"""Filters that look at keys, dashboards, settings and others' files on the controller."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import configparser
 import hashlib
 import json
 import re
@@ -14,9 +15,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import yaml
+
 DOCUMENTATION = r"""
 name: grafana
-short_description: Look at keys and dashboards before a host is touched
+short_description: Look at keys, dashboards and settings before a host is touched
 version_added: 1.0.0
 description:
   - Used by the grafana role, by C(playbooks/grafana.yml) and by C(playbooks/verify.yml).
@@ -76,12 +79,18 @@ def _lifetime(signature: bytes) -> int | None:
 
 
 def openpgp_keys(text: str) -> list[dict]:
-    """Return the primary keys of an armoured file: fingerprint and expiry (epoch, or None)."""
+    """Return the primary keys of a file: fingerprint and expiry (epoch, or None).
+
+    A file that is not armoured is given as Latin-1, one character for each of its bytes.
+    """
     keys: list[dict] = []
-    for block in ARMOR.findall(text.replace("\r", "")):
+    blocks = ARMOR.findall(text.replace("\r", ""))
+    binary = not blocks and text[:1] >= "\x80"
+    for block in [text] if binary else blocks:
         try:
-            packets = list(_packets(base64.b64decode(block, validate=False)))
-        except (binascii.Error, IndexError):
+            content = block.encode("latin-1") if binary else base64.b64decode(block, validate=False)
+            packets = list(_packets(content))
+        except (binascii.Error, IndexError, UnicodeEncodeError):
             continue
         created, of_primary = 0, False
         for tag, body in packets:
@@ -107,6 +116,133 @@ def judge_key(text: str, fingerprint: str, now: float | None = None) -> dict:
         return {"fault": "", "expiring": ""}
     day = time.strftime("%Y-%m-%d", time.gmtime(expires))
     return {"fault": f"it expired on {day}" if expires <= now else "", "expiring": day}
+
+
+def apt_signed_by(texts: list[str], url: str) -> str:
+    """Return the key file, or the key itself, that apt's entries of a repository name."""
+    wanted = url.rstrip("/")
+    for text in texts:
+        for line in text.splitlines():
+            found = re.match(r"\s*deb\s+\[([^]]*)\]\s+(\S+)", line)
+            if found and found[2].rstrip("/") == wanted:
+                named = re.search(r"signed-by=(\S+)", found[1], re.I)
+                return named[1] if named else ""
+        for stanza in re.split(r"\n\s*\n", text):
+            folded = re.sub(r"\n[ \t]+", "\n ", re.sub(r"(?m)^#.*\n?", "", stanza))
+            fields = dict(re.findall(r"(?m)^([\w-]+):[ \t]*((?:.*)(?:\n .*)*)", folded))
+            fields = {name.lower(): value for name, value in fields.items()}
+            if wanted in [uri.rstrip("/") for uri in fields.get("uris", "").split()]:
+                lines = fields.get("signed-by", "").strip().split("\n ")
+                return "\n".join("" if line == "." else line for line in lines)
+    return ""
+
+
+OURS = "linmonitor"
+
+
+def provisioned_datasources(files: list[dict]) -> list[dict]:
+    """Return what others' files of datasources hold: where, whether a default, whether our name.
+
+    A file that is no YAML holds nothing; it is Grafana itself that refuses it.
+    """
+    found = []
+    for file in files:
+        try:
+            content = yaml.safe_load(base64.b64decode(file["content"])) or {}
+            listed = content.get("datasources") or []
+        except (yaml.YAMLError, AttributeError):
+            continue
+        for source in listed:
+            if not isinstance(source, dict) or str(source.get("orgId") or 1) != "1":
+                continue
+            # A variable counts as yes: nobody here knows its value.
+            default = str(source.get("isDefault", source.get("is_default", False))).lower()
+            found.append(
+                {
+                    "where": f"{source.get('name')!r} in {file['item']['path']}",
+                    "default": default not in ("false", "no", "off", "0", "none", ""),
+                    "claims": OURS in (source.get("name"), source.get("uid")),
+                }
+            )
+    return found
+
+
+def claims(datasources: list[dict]) -> list[str]:
+    """Return those datasources of a database that have our name or uid and were not provisioned."""
+    return [
+        f"{source['name']!r} (uid {source['uid']}) in its database"
+        for source in datasources
+        if source["org_id"] == 1
+        and OURS in (source["name"], source["uid"])
+        and not (source["name"] == source["uid"] and source["read_only"])
+    ]
+
+
+# Values that are shown: numbers, times, sizes, switches, names of files, and these keys.
+PLAIN = re.compile(
+    r"(|true|false|yes|no|on|off|\d+(\.\d+)?(ms|s|m|h|d|w|y|[kmg]i?b?)?|/[\w./-]*|\$__\w+\{[^{}]*\})",
+    re.I,
+)
+SHOWN = {
+    "admin_user",
+    "allowed_domains",
+    "app_mode",
+    "cert_key",
+    "default_language",
+    "default_theme",
+    "domain",
+    "enable",
+    "format",
+    "from_address",
+    "from_name",
+    "http_addr",
+    "instance_name",
+    "level",
+    "mode",
+    "org_name",
+    "org_role",
+    "protocol",
+    "scopes",
+    "type",
+}
+SECRET = re.compile(r"pass|secret|token|credential|key|pwd|dsn|pin|salt|code|private", re.I)
+
+
+def _settings(text: str) -> dict[tuple[str, str], str]:
+    """Return the settings of an ini file by section and key."""
+    ini = configparser.RawConfigParser(
+        strict=False, allow_no_value=True, default_section="", inline_comment_prefixes=(";", "#")
+    )
+    try:
+        ini.read_string("[top]\n" + text)
+    except configparser.Error:
+        return {}
+    return {
+        (section, key): (value or "").strip('"')
+        for section in ini.sections()
+        for key, value in ini.items(section)
+    }
+
+
+def _shown(key: str, value: str) -> str:
+    """Return a value for a person's eyes, or that it is hidden."""
+    expression = value.startswith("$__")
+    if PLAIN.fullmatch(value) and (expression or not SECRET.search(key)):
+        return value
+    return value if key in SHOWN and "://" not in value else "(hidden)"
+
+
+def settings_diff(before: str, after: str) -> list[str]:
+    """Return the settings that differ; a value is shown only if it is known to be harmless."""
+    old, new, lines = _settings(before), _settings(after), []
+    for section, key in sorted(old.keys() | new.keys()):
+        place = (section, key)
+        if old.get(place) == new.get(place):
+            continue
+        for mark, settings in (("-", old), ("+", new)):
+            if place in settings:
+                lines.append(f"{mark} [{section}] {key} = {_shown(key, settings[place])}")
+    return lines
 
 
 def _dashboard(path: Path) -> dict:
@@ -179,8 +315,12 @@ class FilterModule:
     def filters(self) -> dict:
         """Return the filters by name."""
         return {
+            "apt_signed_by": apt_signed_by,
             "bundled_package": bundled_package,
+            "grafana_claims": claims,
             "grafana_dashboards": dashboards,
+            "grafana_datasources": provisioned_datasources,
             "grafana_entry": lambda asked: entry(*asked),
             "grafana_key": judge_key,
+            "grafana_settings_diff": settings_diff,
         }

@@ -91,7 +91,7 @@ def test_variables(document):
         "prometheus",
         "Data source",
     )
-    assert source["current"]["value"] == "default"
+    assert source["current"]["value"] == "linmonitor"
     assert {"job", "instance"} <= set(variables)
     for item in variables.values():
         assert item["datasource"] == DATASOURCE

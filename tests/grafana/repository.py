@@ -36,6 +36,7 @@ PACKAGES = {
 DEFAULTS = {
     "CONF_FILE": "/etc/grafana/grafana.ini",
     "DATA_DIR": "/var/lib/grafana",
+    "PROVISIONING_CFG_DIR": "/etc/grafana/provisioning",
     "RESTART_ON_UPGRADE": "true",
 }
 
@@ -70,6 +71,8 @@ def build_package(folder: Path, name: str, version: str) -> Path:
         "usr/share/grafana/VERSION": version.replace("~", "-") + "\n",
         "usr/share/grafana/bin/server.py": (SOURCES / "server.py").read_text(),
         "usr/share/grafana/conf/sample.ini": "; the stand-in's sample\n",
+        "usr/share/grafana/conf/sample.yaml": "# the stand-in's sample\n",
+        "usr/share/grafana/conf/ldap.toml": "# the stand-in's sample\n",
         "usr/lib/systemd/system/grafana-server.service": (
             SOURCES / "grafana-server.service"
         ).read_text(),

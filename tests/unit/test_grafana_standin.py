@@ -240,10 +240,24 @@ def test_query_without_prometheus_is_500(host):
     assert failure.value.status == 500
 
 
+def test_new_default_takes_the_mark_from_the_old_one(host):
+    host.provision("datasources", "theirs", datasources=[source("theirs", uid="t")])
+    grafana = host.start()
+    clicked = {"name": "clicked", "uid": "c", "isDefault": True}
+    grafana.answer("POST", "/api/datasources", clicked)
+    marks = {s["name"]: (s["isDefault"], s["readOnly"]) for s in grafana.store.datasources()}
+    assert marks == {"theirs": (False, True), "clicked": (True, False)}
+    host.provision("datasources", datasources=[source(isDefault=True)])
+    defaults = [s["name"] for s in host.start().store.datasources() if s["isDefault"]]
+    assert defaults == ["linmonitor"]
+
+
 def test_package_scripts_do_what_is_assumed():
     postinst = (repository.SOURCES / "postinst").read_text()
     for step in (
         "adduser --system",
+        "ldap.toml",
+        "sample.yaml",
         "chown -Rh root:grafana /etc/grafana/*",
         "find /etc/grafana -type f -exec chmod 0640",
         "find /etc/grafana -type d -exec chmod 0755",

@@ -54,7 +54,7 @@ def test_bundle_without_sources_holds_none():
 
 def test_standin_for_grafana_runs_from_the_bundle(host):
     assert json.loads(get(host, "http://127.0.0.1:3000/api/health"))["version"] == "13.2.3"
-    assert not host.file("/etc/apt/sources.list.d/grafana.sources").exists
+    assert not host.file("/etc/apt/sources.list.d/linmonitor-grafana.sources").exists
 
 
 def test_exporter_is_healthy(host):

@@ -73,7 +73,7 @@ def test_datasource_is_pinned_and_default(host):
 
 @pytest.mark.parametrize("came_from", ["grafana-12.4.0", "grafana-13.2.3"])
 def test_database_was_backed_up_before_each_change(host, came_from):
-    (backup,) = host.check_output(f"ls /var/backups/grafana/{came_from}-*.db").split()
+    (backup,) = host.check_output(f"ls /var/backups/linmonitor-grafana/{came_from}-*.db").split()
     assert host.file(backup).mode == 0o600
     count = (
         "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
@@ -115,14 +115,18 @@ def test_no_secret_was_ever_shown():
         assert base64.b64encode(secret.encode()).decode().rstrip("=")[:-1] not in log
 
 
-def test_hand_made_repository_is_gone_and_ours_is_bound_to_its_key(host):
-    assert not host.file("/etc/apt/sources.list.d/grafana.list").exists
-    sources = host.file("/etc/apt/sources.list.d/grafana.sources").content_string
+def test_repository_is_bound_to_its_key(host):
+    sources = host.file("/etc/apt/sources.list.d/linmonitor-grafana.sources").content_string
     assert "Suites: beta\n" in sources
-    assert "Signed-By: /etc/apt/keyrings/grafana.asc\n" in sources
+    assert "Signed-By: /etc/apt/keyrings/linmonitor-grafana.asc\n" in sources
+
+
+def test_pin_is_gone_where_no_version_is_asked_for(host):
+    assert not host.file("/etc/apt/preferences.d/linmonitor-grafana").exists
 
 
 def test_nothing_is_left_of_attempts(host):
     assert host.check_output("find /etc/grafana -name '*~'") == ""
-    assert len(host.file("/var/backups/grafana").listdir()) == 2
+    assert host.check_output("find /var/lib/linmonitor -name '*.tar*'") == ""
+    assert len(host.file("/var/backups/linmonitor-grafana").listdir()) == 2
     assert host.check_output("find /var/cache/apt/archives -name 'linmonitor-*'") == ""

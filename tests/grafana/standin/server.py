@@ -83,8 +83,9 @@ class Store:
         self._db = sqlite3.connect(DATABASE, timeout=5, check_same_thread=False)
         self._db.executescript(
             "CREATE TABLE IF NOT EXISTS user (login TEXT PRIMARY KEY, password TEXT);"
-            "CREATE TABLE IF NOT EXISTS data_source"
-            " (name TEXT UNIQUE, uid TEXT UNIQUE, model TEXT);"
+            "CREATE TABLE IF NOT EXISTS data_source (id INTEGER PRIMARY KEY, org_id INTEGER,"
+            " name TEXT, uid TEXT, is_default BOOLEAN, read_only BOOLEAN, model TEXT,"
+            " UNIQUE (org_id, name), UNIQUE (org_id, uid));"
         )
         with self._db:
             first = ("admin", self._hash(admin_password))
@@ -105,15 +106,25 @@ class Store:
         with self._lock, self._db:
             self._db.execute("UPDATE user SET password = ?", (self._hash(password),))
 
-    def put_datasource(self, model: dict) -> None:
-        """Insert or update by name; another name for a known uid breaks the unique index."""
-        row = {"name": model["name"], "uid": model["uid"], "model": json.dumps(model)}
+    def put_datasource(self, model: dict, read_only: bool = True) -> None:
+        """Insert or update by name; another name for a known uid breaks the unique index.
+
+        A new default takes that mark from the one before.
+        """
+        row = {"org_id": 1, "name": model["name"], "uid": model["uid"], "read_only": read_only}
+        row |= {"is_default": bool(model.get("isDefault")), "model": json.dumps(model)}
         with self._lock, self._db:
             self._db.execute(
-                "INSERT INTO data_source VALUES (:name, :uid, :model) "
-                "ON CONFLICT (name) DO UPDATE SET uid = :uid, model = :model",
+                "INSERT INTO data_source (org_id, name, uid, is_default, read_only, model) "
+                "VALUES (:org_id, :name, :uid, :is_default, :read_only, :model) "
+                "ON CONFLICT (org_id, name) DO UPDATE SET uid = :uid, is_default = :is_default, "
+                "read_only = :read_only, model = :model",
                 row,
             )
+            if row["is_default"]:
+                self._db.execute(
+                    "UPDATE data_source SET is_default = 0 WHERE org_id = 1 AND name <> :name", row
+                )
 
     def drop_datasource(self, name: str) -> None:
         """Delete by name; an absent one is no error."""
@@ -123,8 +134,13 @@ class Store:
     def datasources(self) -> list[dict]:
         """Return all of them."""
         with self._lock:
-            rows = self._db.execute("SELECT model FROM data_source ORDER BY name").fetchall()
-        return [json.loads(model) for (model,) in rows]
+            rows = self._db.execute(
+                "SELECT model, is_default, read_only FROM data_source ORDER BY name"
+            ).fetchall()
+        return [
+            json.loads(model) | {"isDefault": bool(default), "readOnly": bool(read_only)}
+            for model, default, read_only in rows
+        ]
 
 
 def provisioning(kind: str) -> list[dict]:
@@ -307,6 +323,9 @@ class Grafana:
             return self.LISTS[path](self)
         if (method, path) == ("POST", "/api/ds/query"):
             return self.query(body)
+        if (method, path) == ("POST", "/api/datasources"):
+            self.store.put_datasource(body, read_only=False)
+            return {"message": "Datasource added"}
         if (method, path) == ("PUT", "/api/admin/users/1/password"):
             self.store.set_password(body["password"])
             return {"message": "User password updated"}

@@ -1,0 +1,344 @@
+#!/usr/bin/python
+# Copyright: linmonitor.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: grafana_info
+short_description: Say which Grafana a host has, where it keeps what, and which datasources it knows
+version_added: 1.0.0
+description:
+  - Reads the unit, its environment, the settings and the database; changes nothing and logs in
+    nowhere. No value that could be a secret is returned.
+  - Settings are looked up as Grafana does. Arguments C(cfg:) of the unit win over variables C(GF_)
+    of its environment, these over the settings' file, and that over arguments C(cfg:default.).
+author:
+  - The linmonitor.stack maintainers (@linmonitor)
+attributes:
+  check_mode:
+    support: full
+    description: It only looks.
+  diff_mode:
+    support: N/A
+    description: It changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Ask which Grafana is there
+  linmonitor.stack.grafana_info:
+  register: grafana
+
+- name: Show which datasources are the default of their organisation
+  ansible.builtin.debug:
+    msg: "{{ grafana.datasources | selectattr('is_default') | map(attribute='name') }}"
+"""
+
+RETURN = r"""
+package:
+  description: The installed package; name and version are empty where there is none.
+  returned: always
+  type: dict
+  contains:
+    name:
+      description: grafana or grafana-enterprise.
+      type: str
+    version:
+      description: Its version.
+      type: str
+    held:
+      description: Whether its owner holds it, as C(apt-mark hold) does.
+      type: bool
+  sample: {name: grafana, version: 12.4.0, held: false}
+present:
+  description: Whether there is a package, or a unit of that name from elsewhere.
+  returned: always
+  type: bool
+left:
+  description: Settings and database that an earlier Grafana left where packages keep them.
+  returned: always
+  type: list
+  elements: str
+  sample: [/etc/grafana/grafana.ini]
+active:
+  description: Whether the unit runs.
+  returned: always
+  type: bool
+enabled:
+  description: Whether the unit starts at boot.
+  returned: always
+  type: bool
+user:
+  description: Who runs it.
+  returned: always
+  type: str
+group:
+  description: The group that may read its settings.
+  returned: always
+  type: str
+config:
+  description: The file with its settings.
+  returned: always
+  type: str
+provisioning:
+  description: The folder whose files Grafana reads at its start.
+  returned: always
+  type: str
+database:
+  description: The SQLite database; empty where another kind is used.
+  returned: always
+  type: str
+listen:
+  description: Address and port of its listener; empty for a socket.
+  returned: always
+  type: str
+url:
+  description: Where it answers on this host; empty for a socket.
+  returned: always
+  type: str
+datasources:
+  description: What the database knows.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    uid:
+      description: Its uid.
+      type: str
+    org_id:
+      description: Its organisation.
+      type: int
+    is_default:
+      description: Whether it is the default there.
+      type: bool
+    read_only:
+      description: Whether it was provisioned and cannot be edited.
+      type: bool
+datasources_known:
+  description: >-
+    Whether the list is whole. It is not where the database cannot be read here; a database that
+    does not exist yet is a known empty one.
+  returned: always
+  type: bool
+"""
+
+import configparser
+import os
+import re
+import sqlite3
+
+from ansible.module_utils.basic import AnsibleModule
+
+PACKAGES = ("grafana", "grafana-enterprise")
+PROPERTIES = (
+    "LoadState", "ActiveState", "UnitFileState", "User", "Group", "Environment",
+    "EnvironmentFiles", "ExecStart", "WorkingDirectory",
+)  # fmt: skip
+UNIT = "grafana-server.service"
+CONFIG = "/etc/grafana/grafana.ini"
+# What the unit of the packages passes, for a host that has none yet.
+PACKAGED = {
+    "User": "grafana",
+    "Group": "grafana",
+    "ExecStart": "argv[]=grafana cfg:default.paths.data=/var/lib/grafana "
+    "cfg:default.paths.provisioning=/etc/grafana/provisioning ; ignore_errors=no",
+}
+LEFT = (CONFIG, "/var/lib/grafana/grafana.db")
+QUERY = "SELECT name, uid, org_id, is_default, read_only FROM data_source ORDER BY org_id, name"
+
+
+def assignments(text):
+    # type: (str) -> dict
+    """Return the variables of an environment file, or of systemd's own list of them."""
+    found = {}
+    for line in text.splitlines():
+        name, mark, value = line.strip().partition("=")
+        if mark and not name.startswith(("#", ";")):
+            found[name.strip()] = value.strip().strip("\"'")
+    return found
+
+
+def environment(shown):
+    # type: (dict) -> dict
+    """Return the environment that systemd gives the unit."""
+    found = assignments("\n".join(shown.get("Environment", "").split()))
+    for path in re.findall(r"(/\S+) \(ignore_errors=\w+\)", shown.get("EnvironmentFiles", "")):
+        try:
+            with open(path) as stream:
+                found.update(assignments(stream.read()))
+        except OSError:
+            continue
+    return found
+
+
+def arguments(shown, variables):
+    # type: (dict, dict) -> list
+    """Return the command line of the unit, with the variables of its environment."""
+    match = re.search(r"argv\[\]=(.*?) ; ignore_errors=", shown.get("ExecStart", ""))
+    expanded = re.sub(
+        r"\$\{(\w+)\}", lambda name: variables.get(name[1], ""), match[1] if match else ""
+    )
+    return expanded.split()
+
+
+class Settings:
+    """Grafana's settings, wherever they stand."""
+
+    def __init__(self, shown):
+        # type: (dict) -> None
+        self.variables = environment(shown)
+        words = [word.lstrip("-") for word in arguments(shown, self.variables)]
+        self.options = dict(word.split("=", 1) for word in words if "=" in word)
+        self.home = self.options.get("homepath") or shown.get("WorkingDirectory", "").lstrip("!-")
+        self.home = self.home or "/usr/share/grafana"
+        self.file = self.options.get("config") or CONFIG
+        self.ini = configparser.RawConfigParser(
+            strict=False,
+            allow_no_value=True,
+            default_section="",
+            inline_comment_prefixes=(";", "#"),
+        )
+        try:
+            with open(self.file, encoding="utf-8") as stream:
+                self.ini.read_string("[top]\n" + stream.read())
+        except (OSError, ValueError, configparser.Error):
+            pass
+
+    def get(self, section, key, default=""):
+        # type: (str, str, str) -> str
+        """Return one setting; $__file{} and $__env{} are taken for what they stand for."""
+        dotted = "%s.%s" % (section, key)
+        variable = "GF_%s_%s" % (re.sub(r"[.-]", "_", section).upper(), key.upper())
+        places = (
+            self.options.get("cfg:" + dotted),
+            self.variables.get(variable),
+            self.ini.get(section, key, fallback=None),
+            self.options.get("cfg:default." + dotted),
+        )
+        value = next((place for place in places if place), default).strip("\"'`")
+        value = re.sub(r"\$__env\{(\w+)\}", lambda name: self.variables.get(name[1], ""), value)
+        return re.sub(r"\$__file\{([^}]+)\}", self._content, value)
+
+    def path(self, section, key, default):
+        # type: (str, str, str) -> str
+        """Return a path; relative ones begin at Grafana's home."""
+        return os.path.normpath(os.path.join(self.home, self.get(section, key, default)))
+
+    @staticmethod
+    def _content(name):
+        try:
+            with open(name[1]) as stream:
+                return stream.read().strip()
+        except OSError:
+            return ""
+
+    def listener(self):
+        # type: () -> tuple
+        """Return address with port, and the address under which it answers on this host."""
+        protocol = self.get("server", "protocol", "http")
+        if protocol == "socket":
+            return "", ""
+        host, port = self.get("server", "http_addr"), self.get("server", "http_port", "3000")
+        near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        host, near = ("[%s]" % name if ":" in name else name for name in (host, near))
+        below = ""
+        if self.get("server", "serve_from_sub_path").lower() == "true":
+            match = re.match(r"\w+://[^/]*(/.*)", self.get("server", "root_url"))
+            below = match[1].rstrip("/") if match else ""
+        scheme = "http" if protocol == "http" else "https"
+        return (
+            "%s:%s" % (host or "0.0.0.0", port),
+            "%s://%s:%s%s" % (scheme, near, port, below),
+        )
+
+    def database(self):
+        # type: () -> str
+        """Return the path of an SQLite database, or nothing for another kind."""
+        url = self.get("database", "url")
+        kind = url.split(":", 1)[0] if url else self.get("database", "type", "sqlite3")
+        if kind != "sqlite3":
+            return ""
+        path = url.split("://", 1)[-1] if url else self.get("database", "path", "grafana.db")
+        return os.path.normpath(os.path.join(self.path("paths", "data", "data"), path))
+
+
+def datasources(database):
+    # type: (str) -> tuple
+    """Return the datasources of a database, and whether that is all of them."""
+    if not database:
+        return [], False
+    if not os.path.exists(database):
+        return [], True
+    try:
+        connection = sqlite3.connect("file:%s?mode=ro" % database, uri=True, timeout=5)
+        try:
+            rows = connection.execute(QUERY).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return [], False
+    names = ("name", "uid", "org_id", "is_default", "read_only")
+    found = [dict(zip(names, row)) for row in rows]
+    for source in found:
+        source.update(is_default=bool(source["is_default"]), read_only=bool(source["read_only"]))
+    return found, True
+
+
+def package(listed):
+    # type: (str) -> dict
+    """Return the installed package of dpkg-query's lines."""
+    for line in listed.splitlines():
+        name, version, want, status = (line.split() + [""] * 4)[:4]
+        if status == "installed":
+            return dict(name=name, version=version, held=want == "hold")
+    return dict(name="", version="", held=False)
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(argument_spec=dict(), supports_check_mode=True)
+
+    def run(*command):
+        if module.get_bin_path(command[0]) is None:
+            return ""
+        return module.run_command(list(command), environ_update={"LC_ALL": "C"})[1]
+
+    form = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\\n"
+    listed = run("dpkg-query", "--show", "--showformat=" + form, *PACKAGES)
+    shown = {}
+    for line in run("systemctl", "show", "--property=" + ",".join(PROPERTIES), UNIT).splitlines():
+        name, _mark, value = line.partition("=")
+        # EnvironmentFiles comes once per file.
+        shown[name] = "%s\n%s" % (shown[name], value) if name in shown else value
+    loaded = shown.get("LoadState") == "loaded"
+    shown = shown if loaded else PACKAGED
+    settings = Settings(shown)
+    found = package(listed)
+    known, whole = datasources(settings.database())
+    listen, url = settings.listener()
+    module.exit_json(
+        changed=False,
+        package=found,
+        present=bool(found["name"]) or loaded,
+        left=[path for path in LEFT if os.path.exists(path)],
+        active=shown.get("ActiveState") in ("active", "activating", "reloading"),
+        enabled=shown.get("UnitFileState", "").startswith("enabled"),
+        user=shown.get("User") or "root",
+        group=shown.get("Group") or "root",
+        config=settings.file,
+        provisioning=settings.path("paths", "provisioning", "conf/provisioning"),
+        database=settings.database(),
+        listen=listen,
+        url=url,
+        datasources=known,
+        datasources_known=whole,
+    )
+
+
+if __name__ == "__main__":
+    main()
