@@ -27,8 +27,7 @@ VARIABLES = {"ARGS", "INVENTORY", "PYTHON", "PROMETHEUS", "GRAFANA_URL", "GRAFAN
 FILTERS = {
     name
     for path in CHECKOUT.glob("plugins/filter/*.py")
-    for name in re.findall(r'^            "(\w+)":|return \{"(\w+)":', path.read_text(), re.M)
-    for name in name
+    for name in re.findall(r'"(\w+)"', path.read_text().rpartition("def filters")[2])
 }
 # What an installed collection and a clone have by name.
 NAMED = {
