@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from ansible_collections.linmonitor.stack.plugins.module_utils import _address
+from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address
 
 DOCUMENTATION = r"""
 name: summary
@@ -37,19 +39,9 @@ def _names(hosts: Iterable[str]) -> str:
     return ", ".join(hosts[:NAMED] + more)
 
 
-def _listener(variables: Mapping, name: str) -> tuple[str, str]:
-    """Return address, empty for any, and port of a listener."""
-    address, port = str(variables.get(name) or LISTENERS[name]).rpartition(":")[::2]
-    address = address.strip("[]")
-    return ("" if address in ("0.0.0.0", "::") else address), port
-
-
-def _url(scheme: str, address: str, port: str) -> str:
-    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address in ("localhost", "::1")
+def _listener(variables: Mapping, name: str) -> Address:
+    """Return where a service of a host listens."""
+    return _address.parse(variables.get(name) or LISTENERS[name])
 
 
 def _is_here(host: str, variables: Mapping) -> bool:
@@ -73,25 +65,15 @@ def _ssh(host: str, variables: Mapping, forwards: list[str]) -> str:
     return shlex.join([*words, f"{user}@{address}" if user else str(address)])
 
 
-def _grafana_scheme(variables: Mapping) -> str:
-    return "https" if variables.get("grafana_tls_cert") else "http"
-
-
-def grafana_here(host: str, hostvars: Mapping) -> str:
-    """Return the address at which a host reaches its own Grafana."""
-    address, port = _listener(hostvars[host], "grafana_listen_address")
-    return _url(_grafana_scheme(hostvars[host]), address or "127.0.0.1", port)
-
-
-def _login(host: str, variables: Mapping) -> str:
+def _login(host: str, variables: Mapping, secrets: str) -> str:
     """Say who logs in to Grafana and where the password lies, never the password."""
+    if (variables.get("linmonitor_grafana_guest") or {}).get("record"):
+        return "as its own people; this Grafana was there before"
     ini = variables.get("grafana_ini") or {}
     user = (ini.get("security") or {}).get("admin_user", "admin")
     if variables.get("grafana_admin_password"):
         return f"as {user}, with the grafana_admin_password of your inventory"
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    folder = variables.get("grafana_secrets_dir") or f"{config}/linmonitor/grafana"
-    kept = Path(str(folder)) / host / "admin_password"
+    kept = Path(str(variables.get("grafana_secrets_dir") or secrets)) / host / "admin_password"
     place = f"{kept} on this controller" if kept.is_file() else f"{ON_HOST} on {host}"
     return f"as {user}, whose password is in {place}"
 
@@ -104,22 +86,20 @@ class _Places:
         self.lines: list[str] = []
         self.tunnels: dict[str, list[str]] = {}
 
-    def add(self, title: str, host: str, listener: tuple[str, str], scheme: str, rest: str) -> None:
+    def add(self, title: str, host: str, listener: Address, scheme: str, rest: str) -> None:
         """Say where a service of a host is reached from here."""
         variables = self.hostvars[host]
-        address, port = listener
+        reached = listener.at(str(variables.get("ansible_host") or host))
         if _is_here(host, variables):
-            address = address or "127.0.0.1"
-        elif _is_loopback(address):
-            bracketed = f"[{address}]" if ":" in address else address
-            self.tunnels.setdefault(host, []).append(f"{port}:{bracketed}:{port}")
-            address, rest = "127.0.0.1", f"through the tunnel below {rest}"
-        else:
-            address = address or str(variables.get("ansible_host") or host)
-        self.lines.append(f"{title:<11} {_url(scheme, address, port)} {rest}".rstrip())
+            reached = listener.own
+        elif listener.loopback:
+            self.tunnels.setdefault(host, []).append(f"{listener.port}:{listener}")
+            reached = Address(_address.LOOPBACK, listener.port)
+            rest = f"through the tunnel below {rest}"
+        self.lines.append(f"{title:<11} {scheme}://{reached} {rest}".rstrip())
 
 
-def _grafana(places: _Places, hosts: list[str], check: bool) -> list[str]:
+def _grafana(places: _Places, hosts: list[str], check: bool, secrets: str) -> list[str]:
     """Name the Grafanas that answer, and return why others do not."""
     silent: dict[str, list[str]] = {}
     for host in hosts:
@@ -135,12 +115,17 @@ def _grafana(places: _Places, hosts: list[str], check: bool) -> list[str]:
             silent.setdefault(why, []).append(host)
         else:
             server = (variables.get("grafana_ini") or {}).get("server") or {}
-            login = _login(host, variables)
+            login = _login(host, variables, secrets)
             if "root_url" in server:
                 places.lines.append(f"{'Grafana':<11} {server['root_url']} {login}")
                 continue
+            # Somebody else's listens where it does, whatever the inventory says.
+            found = variables.get("linmonitor_grafana") or {}
             listener = _listener(variables, "grafana_listen_address")
-            places.add("Grafana", host, listener, _grafana_scheme(variables), login)
+            if found.get("present") and found.get("listen"):
+                listener = _address.parse(found["listen"])
+            tls = variables.get("grafana_tls_cert") or str(found.get("url")).startswith("https:")
+            places.add("Grafana", host, listener, "https" if tls else "http", login)
     return [f"{'Grafana':<11} not on {_names(names)}: {why}" for why, names in silent.items()]
 
 
@@ -179,28 +164,35 @@ def _programs(hosts: list[str], hostvars: Mapping, check: bool) -> list[str]:
 
 
 def summary(
-    hosts: list[str], hostvars: Mapping, groups: Mapping, healthy: list[str], check: bool
+    hosts: list[str],
+    hostvars: Mapping,
+    groups: Mapping,
+    healthy: list[str],
+    *,
+    check: bool,
+    secrets: str,
 ) -> list[str]:
     """Return the lines that a person reads at the end of a run over `hosts`.
 
-    Hosts that are not among the healthy ones failed before and are only named.
+    Hosts that are not among the healthy ones failed before and are only named. `secrets` is the
+    controller's folder with the passwords that were made up.
     """
     members = {
         name: [host for host in groups.get(f"linmonitor_{name}", []) if host in set(healthy)]
         for name in ("grafana", "prometheus", "targets")
     }
     places = _Places(hostvars)
-    without = _grafana(places, members["grafana"], check)
+    without = _grafana(places, members["grafana"], check, secrets)
     for host in members["prometheus"]:
         places.add(
             "Prometheus", host, _listener(hostvars[host], "prometheus_listen_address"), "http", ""
         )
     if members["targets"]:
         first = members["targets"][0]
-        address, port = _listener(hostvars[first], "ebpf_exporter_listen_address")
-        listener = (address or str(hostvars[first].get("ansible_host") or first), port)
+        listener = _listener(hostvars[first], "ebpf_exporter_listen_address")
+        reached = listener.at(str(hostvars[first].get("ansible_host") or first))
         places.lines.append(
-            f"{'Exporters':<11} {_url('http', *listener)}/metrics on {first}"
+            f"{'Exporters':<11} http://{reached}/metrics on {first}"
             + (f", and {len(members['targets']) - 1} more" if len(members["targets"]) > 1 else "")
         )
     tunnels = [
@@ -219,4 +211,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"grafana_here": grafana_here, "summary": summary}
+        return {"summary": summary}

@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.linmonitor.stack.plugins.filter import summary as filters
 
 CHECKOUT = Path(__file__).parents[2]
+SECRETS = "/nowhere"
 ANSWERS = {"linmonitor_grafana_answer": {"status": 200}}
 
 
@@ -29,15 +30,14 @@ def runs(**refused: dict[str, str]) -> dict:
 def lines(hostvars: dict, healthy: list[str] | None = None, check: bool = False, **groups) -> str:
     named = {f"linmonitor_{name}": hosts for name, hosts in groups.items()}
     told = filters.summary(
-        list(hostvars), hostvars, named, list(hostvars) if healthy is None else healthy, check
+        list(hostvars),
+        hostvars,
+        named,
+        list(hostvars) if healthy is None else healthy,
+        check=check,
+        secrets=SECRETS,
     )
     return "\n".join(told)
-
-
-@pytest.fixture(autouse=True)
-def home(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    return tmp_path
 
 
 def test_listeners_are_the_defaults_of_the_roles():
@@ -47,11 +47,11 @@ def test_listeners_are_the_defaults_of_the_roles():
         assert defaults[name] == listener
 
 
-def test_this_machine_needs_no_tunnel(home):
-    kept = home / "linmonitor/grafana/localhost/admin_password"
+def test_this_machine_needs_no_tunnel(tmp_path):
+    kept = tmp_path / "localhost/admin_password"
     kept.parent.mkdir(parents=True)
     kept.write_text("swordfish\n")
-    host = {"ansible_connection": "local"} | ANSWERS | runs()
+    host = {"ansible_connection": "local", "grafana_secrets_dir": str(tmp_path)} | ANSWERS | runs()
     only = ["localhost"]
     told = lines({"localhost": host}, grafana=only, prometheus=only, targets=only)
     assert told.splitlines() == [
@@ -157,7 +157,10 @@ def test_hosts_outside_the_run_are_not_spoken_of():
     assert "b" not in told.split() and "Prometheus" not in told
 
 
-def test_grafana_is_asked_at_its_own_loopback():
-    variables = {"grafana_listen_address": "0.0.0.0:3001", "grafana_tls_cert": "c"}
-    assert filters.grafana_here("m", {"m": variables}) == "https://127.0.0.1:3001"
-    assert filters.grafana_here("m", {"m": {}}) == "http://127.0.0.1:3000"
+def test_somebody_elses_grafana_is_opened_where_it_listens_by_its_own_people():
+    found = {"present": True, "listen": "127.0.0.1:8080", "url": "https://127.0.0.1:8080"}
+    guest = {"linmonitor_grafana": found, "linmonitor_grafana_guest": {"record": {"format": 1}}}
+    told = lines({"m": ANSWERS | guest | {"ansible_connection": "local"}}, grafana=["m"])
+    assert told == (
+        "Grafana     https://127.0.0.1:8080 as its own people; this Grafana was there before"
+    )
