@@ -50,6 +50,7 @@ OTHER_VALUES = {
     "hash of the exporter": {"__ebpf_exporter_source": {"tree": "0" * 64, "commit": "c"}},
     "compiler": {"__ebpf_exporter_toolchain": {"clang": "99", "go": "1.23"}},
 }
+BUILDER = {"toolchain_suite": "trixie", "toolchain_environment": {"GOFLAGS": "-gcflags=-N"}}
 PAIRS = {
     "libbpf and libbpfgo": "v0.9.1-libbpf-1.5.1",
     "libbpf and another libbpfgo": "v0.6.0-libbpf-1.3",
@@ -71,6 +72,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Let Ansible evaluate the key under each case, in one run."""
     scratch = tmp_path_factory.mktemp("keys")
     cases = {"plain": {}} | OTHER_VALUES | SAME_VALUES
+    cases |= {"build host": BUILDER, "its target": {"linmonitor_inventory_builder": BUILDER}}
     for case, libbpfgo in PAIRS.items():
         cases[case] = OTHER_VALUES["libbpf"] | {"ebpf_exporter_libbpfgo_version": libbpfgo}
     found = "{{ keys | default({}) | combine({case: __ebpf_exporter_key}) }}"
@@ -96,6 +98,10 @@ def test_value_that_decides_no_byte_leaves_the_key(keys, case):
 
 def test_a_libbpf_brings_the_libbpfgo_of_its_set(keys):
     assert keys["libbpf"] == keys["libbpf and libbpfgo"] != keys["libbpf and another libbpfgo"]
+
+
+def test_a_target_wants_what_the_build_host_of_its_inventory_makes(keys):
+    assert keys["its target"] == keys["build host"] != keys["plain"]
 
 
 def test_all_cases_differ_from_each_other(keys):
