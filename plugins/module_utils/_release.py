@@ -1,0 +1,549 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Releases of the exporter on a host: how one takes over, and how the one before comes back.
+
+The module ebpf_release looks and unpacks. What cannot be left half done is a job, and runs in a
+transient unit of systemd, which outlives the connection and the controller and is started again
+when it is killed: it executes a copy of this very file. So this file needs nothing but the
+standard library, and a job that is done twice ends as one that is done once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+UNIT = "ebpf_exporter.service"
+TRIAL_UNIT = "ebpf_exporter-trial.service"
+JOB_UNIT = "linmonitor-release.service"
+UNITS = "/etc/systemd/system"
+# Units in this folder are gone with the next boot at the latest.
+TRIAL_UNITS = "/run/systemd/system"
+TRIAL_RUNTIME = "/run/ebpf_exporter-trial"
+RUNTIME = "/run/ebpf_exporter"
+JOBS = "/run/linmonitor-release"
+# What DynamicUser= makes of StateDirectory=ebpf_exporter: a link and a folder.
+STATES = ("/var/lib/ebpf_exporter", "/var/lib/private/ebpf_exporter")
+PYTHON = "/usr/bin/python3"
+# Made by the unpacking of an artifact, and by the role: nothing else is a release.
+NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}$")
+DRAFT = "draft-"
+LINES = 20
+BUSY = ("active", "activating", "deactivating", "reloading")
+
+
+class Fault(Exception):
+    """What went wrong, as a sentence for the person who deploys."""
+
+
+def run(*command):
+    # type: (str) -> tuple[int, str]
+    """Run a command; return its status and what it said."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=dict(os.environ, LC_ALL="C.UTF-8"),
+        check=False,
+    )
+    return done.returncode, done.stdout.strip()
+
+
+def step(name):
+    # type: (str) -> None
+    """Say in the journal what comes next."""
+    print(name, flush=True)
+
+
+def unit_property(unit, name):
+    # type: (str, str) -> str
+    """Return one property of a systemd unit."""
+    return run("systemctl", "show", "--value", "--property", name, unit)[1]
+
+
+def journal(unit):
+    # type: (str) -> str
+    """Return the last lines of a unit's journal."""
+    lines = "--lines=%d" % LINES
+    return run("journalctl", "--unit=" + unit, lines, "--no-pager", "--output=cat")[1]
+
+
+def read(path):
+    # type: (str) -> str
+    """Return a file's text, nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def meaning(text):
+    # type: (str) -> list
+    """Return a text's lines but the comments: ansible_managed is another one on each controller."""
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def read_json(path):
+    # type: (str) -> dict
+    """Return a JSON object, an empty one where there is none that can be read."""
+    try:
+        content = json.loads(read(path))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write(path, text, mode=0o644):
+    # type: (str, str, int) -> None
+    """Write a file so that a cut leaves the old one or the new one, whatever the umask is."""
+    # One name, so that what a cut leaves is overwritten by the next run.
+    draft = os.path.join(os.path.dirname(path), ".%s.new" % os.path.basename(path))
+    with open(draft, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.chmod(draft, mode)
+    os.replace(draft, path)
+
+
+def remove(path):
+    # type: (str) -> None
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def make_folders(path):
+    # type: (str) -> None
+    """Make a folder and those above it, open to the service's user whatever the umask is."""
+    if not os.path.isdir(path):
+        make_folders(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+
+
+# --- unpacking
+
+
+def sha256(path):
+    # type: (str) -> str
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unpack(artifact, folder):
+    # type: (str, str) -> None
+    """Unpack files and folders, nothing else and nothing outside, with modes that do not vary."""
+    try:
+        with tarfile.open(artifact) as packed:
+            for member in packed:
+                _unpack_member(packed, member, folder)
+    except (tarfile.TarError, EOFError) as error:
+        raise Fault("The artifact cannot be unpacked: %s" % error) from error
+
+
+def _unpack_member(packed, member, folder):
+    # type: (tarfile.TarFile, tarfile.TarInfo, str) -> None
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if member.name.startswith("/") or ".." in parts:
+        raise Fault("The artifact has %s, which lies outside it" % member.name)
+    path = os.path.join(folder, *parts)
+    if member.isdir():
+        make_folders(path)
+        return
+    source = packed.extractfile(member) if member.isreg() else None
+    if source is None:
+        raise Fault("The artifact has %s, which is neither file nor folder" % member.name)
+    make_folders(os.path.dirname(path))
+    with source, open(path, "wb") as target:
+        shutil.copyfileobj(source, target)
+    os.chmod(path, 0o755 if member.mode & 0o111 else 0o644)
+
+
+# --- what is there
+
+
+class Releases:
+    """The releases below a root folder, and the link to the one that is on."""
+
+    def __init__(self, root):
+        # type: (str) -> None
+        self.root = root
+        self.folder = os.path.join(root, "releases")
+        self.link = os.path.join(root, "current")
+
+    def path(self, name):
+        # type: (str) -> str
+        """Return the folder of a release."""
+        return os.path.join(self.folder, name)
+
+    def names(self):
+        # type: () -> list
+        """Return what lies among the releases."""
+        return sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+
+    def current(self):
+        # type: () -> str
+        """Return the name of the release that the link points to, nothing where there is none."""
+        return os.path.basename(os.readlink(self.link)) if os.path.islink(self.link) else ""
+
+    def healthy(self):
+        # type: () -> list
+        """Return the releases that were healthy, the last one first."""
+        marks = {name: os.path.join(self.path(name), "healthy") for name in self.names()}
+        times = {
+            name: os.stat(mark).st_mtime_ns for name, mark in marks.items() if os.path.exists(mark)
+        }
+        return sorted(times, key=lambda name: times[name], reverse=True)
+
+    def before(self, name):
+        # type: (str) -> str
+        """Return the release that was healthy last, but for one; nothing where there is none."""
+        return next((one for one in self.healthy() if one != name), "")
+
+    def faults(self, name):
+        # type: (str) -> str
+        """Let a release check itself; return what it finds wrong, nothing where it is healthy."""
+        status, said = run(PYTHON, "-B", os.path.join(self.path(name), "health.py"))
+        return "" if status == 0 else said or "health.py ended with %d" % status
+
+    def remember(self, name):
+        # type: (str) -> None
+        """Write down that a release is healthy now."""
+        mark = os.path.join(self.path(name), "healthy")
+        write(mark, "")
+
+    def holds(self, name, texts):
+        # type: (str, dict) -> bool
+        """Say whether a release is there whole, with these texts."""
+        folder = self.path(name)
+        there = [os.path.join(folder, part) for part in ("bin/ebpf_exporter", "manifest.json")]
+        return all(map(os.path.isfile, there)) and all(
+            meaning(read(os.path.join(folder, path))) == meaning(text)
+            for path, text in texts.items()
+        )
+
+    def unfinished(self):
+        # type: () -> list
+        """Return what interrupted runs left among the releases."""
+        return [name for name in self.names() if name.startswith(DRAFT)]
+
+    def superfluous(self, keep):
+        # type: (int) -> list
+        """Return what is no longer needed: drafts, what was never healthy, and old releases."""
+        healthy, current = self.healthy(), self.current()
+        kept = [current] * bool(current) + [name for name in healthy if name != current]
+        known = [name for name in self.names() if NAME.match(name)]
+        return self.unfinished() + [name for name in known if name not in kept[:keep]]
+
+
+def choice(runtime):
+    # type: (str) -> dict
+    """Return what the chooser wrote into a runtime folder."""
+    return read_json(os.path.join(runtime, "choice.json"))
+
+
+# --- the trial
+
+
+def try_release(folder):
+    # type: (str) -> tuple[dict, str]
+    """Run a release's own trial unit; return its verdicts, and what it said if it failed."""
+    _clear_trial()
+    try:
+        make_folders(TRIAL_UNITS)
+        write(os.path.join(TRIAL_UNITS, TRIAL_UNIT), read(os.path.join(folder, TRIAL_UNIT)))
+        run("systemctl", "daemon-reload")
+        status, said = run("systemctl", "start", TRIAL_UNIT)
+        return choice(TRIAL_RUNTIME), "" if status == 0 else journal(TRIAL_UNIT) or said
+    finally:
+        _clear_trial()
+
+
+def _clear_trial():
+    # type: () -> None
+    """Leave no trial at work, whoever began it, and nothing of it."""
+    run("systemctl", "stop", TRIAL_UNIT)
+    # DynamicUser= makes the folder elsewhere, and a link to it.
+    folder = os.path.realpath(TRIAL_RUNTIME)
+    for path in (os.path.join(TRIAL_UNITS, TRIAL_UNIT), TRIAL_RUNTIME, folder):
+        remove(path)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "reset-failed", TRIAL_UNIT)
+
+
+# --- the job
+
+
+class Job:
+    """A switch to a release, or its trial alone, from any point at which an earlier try ended.
+
+    What a job says: kind (switch or trial), host, root, release, draft (where the release was
+    unpacked, or nothing), keep, adopted (the unit of somebody else's that ours replaces: copy,
+    active, enabled) and record (the file that says what is ours). A switch says whether to try it
+    first (trial), a trial what it makes on the host (made and states).
+    """
+
+    def __init__(self, job, path):
+        # type: (dict, str) -> None
+        self.job = job
+        self.path = path
+        self.name = job["release"]
+        self.releases = Releases(job["root"])
+        self.folder = self.releases.path(self.name)
+
+    def perform(self):
+        # type: () -> dict
+        """Do it; return the verdicts of a trial alone."""
+        if self.job["kind"] == "trial":
+            return self.trial()
+        self.switch()
+        return {}
+
+    def trial(self):
+        # type: () -> dict
+        """Try a release, and leave nothing behind that was not there before."""
+        try:
+            self._put_in_place()
+            step("try the programs")
+            verdicts, fault = try_release(self.folder)
+        finally:
+            if self.job["draft"]:
+                remove(self.folder)
+                remove_empty(self.job["made"])
+            for path in self.job["states"]:
+                remove(path)
+        # It fails where nothing can run too; only a missing choice is an error here.
+        if not verdicts:
+            raise Fault(
+                "The trial of release %s on %s gave no verdict: %s"
+                % (self.name, self.job["host"], fault)
+            )
+        return verdicts
+
+    def switch(self):
+        # type: () -> None
+        """Switch to the release, or go back to the one that was healthy last."""
+        # What an earlier try of this job found, which was cut off before it had ended.
+        if self.job.get("refused"):
+            self._refuse(self.job["refused"])
+        if self.job.get("fault"):
+            self._go_back(self.job["fault"])
+        self._put_in_place()
+        if self.job["trial"]:
+            self._try()
+        try:
+            self._point_to(self.name)
+            step("check the health")
+            faults = self.releases.faults(self.name)
+        except Exception as error:  # whatever it is, nothing stays between two releases
+            faults = str(error)
+        if faults:
+            self._go_back("%s Journal: %s" % (faults, journal(UNIT)))
+        step("remember that it is healthy")
+        self.releases.remember(self.name)
+        step("tidy")
+        for name in self.releases.superfluous(self.job["keep"]):
+            remove(self.releases.path(name))
+
+    def _put_in_place(self):
+        # type: () -> None
+        draft = self.job["draft"]
+        if not draft or not os.path.isdir(draft):
+            return
+        step("put the release in place")
+        if os.path.lexists(self.folder):
+            # Damaged, or left by a run that was cut off; gone with the drafts.
+            os.rename(self.folder, tempfile.mkdtemp(prefix=DRAFT, dir=self.releases.folder))
+        os.rename(draft, self.folder)
+
+    def _try(self):
+        # type: () -> None
+        step("try the programs")
+        _verdicts, fault = try_release(self.folder)
+        if fault:
+            self._refuse(fault)
+
+    def _note(self, what, words):
+        # type: (str, str) -> None
+        """Keep what was found, for the case that what follows is cut off."""
+        self.job[what] = words
+        write(self.path, json.dumps(self.job), 0o600)
+
+    def _refuse(self, words):
+        # type: (str) -> None
+        """Stop before anything was switched."""
+        self._note("refused", words)
+        self._forget_if_never_healthy()
+        raise Fault(
+            "Release %s failed its trial on %s (kernel %s); what ran before still runs. With "
+            "ebpf_exporter_strict every wanted program must load; without it at least one. "
+            "The trial said: %s" % (self.name, self.job["host"], os.uname().release, words)
+        )
+
+    def _forget_if_never_healthy(self):
+        # type: () -> None
+        """Remove a release that never was healthy, so that the next run unpacks it afresh."""
+        if self.name not in self.releases.healthy() and self.name != self.releases.current():
+            remove(self.folder)
+
+    def _point_to(self, name):
+        # type: (str) -> None
+        """Switch link and unit together, and restart the exporter."""
+        step("point the link to %s" % name)
+        link = self.releases.link + ".new"
+        remove(link)
+        os.symlink(self.releases.path(name), link)
+        os.replace(link, self.releases.link)
+        step("install its unit")
+        # A copy and not a link: systemd reads units before /opt may be mounted.
+        write(os.path.join(UNITS, UNIT), read(os.path.join(self.releases.path(name), UNIT)))
+        step("restart the exporter")
+        run("systemctl", "daemon-reload")
+        # Several deploys within minutes are no service that fails to start.
+        run("systemctl", "reset-failed", UNIT)
+        for verb in ("enable", "restart"):
+            status, said = run("systemctl", verb, UNIT)
+            if status != 0:
+                raise Fault("systemctl %s %s: %s" % (verb, UNIT, said))
+
+    def _go_back(self, fault):
+        # type: (str) -> None
+        """Go back to the release that was healthy last, and say why."""
+        self._note("fault", fault)
+        back = self.releases.before(self.name)
+        if back:
+            step("go back to %s" % back)
+            after = "release %s runs again" % back
+            try:
+                self._point_to(back)
+                faults = self.releases.faults(back)
+            except Exception as error:
+                faults = str(error)
+            if faults:
+                after = "release %s is on again and not well either: %s" % (back, faults)
+        else:
+            step("take it away")
+            after = "there was none before it"
+            withdraw(self.releases, self.job["adopted"])
+        self._forget_if_never_healthy()
+        if not back:
+            remove_empty(read_json(self.job["record"]).get("folders", []))
+            forget(self.job["record"])
+        raise Fault(
+            "Release %s did not run well on %s and was taken back; %s. %s"
+            % (self.name, self.job["host"], after, fault)
+        )
+
+
+def withdraw(releases, adopted):
+    # type: (Releases, dict | None) -> None
+    """Take our unit and link away, and put back the unit that ours replaced."""
+    unit = os.path.join(UNITS, UNIT)
+    run("systemctl", "disable", "--now", UNIT)
+    remove(unit)
+    if adopted and os.path.lexists(adopted["copy"]):
+        os.replace(adopted["copy"], unit)
+    remove(releases.link)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "reset-failed", UNIT)
+    for verb, wanted in (("enable", "enabled"), ("start", "active")):
+        if adopted and adopted[wanted]:
+            run("systemctl", verb, UNIT)
+
+
+def remove_empty(folders):
+    # type: (list) -> None
+    """Remove folders that are empty, those below others first."""
+    for path in sorted(folders, key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def forget(record):
+    # type: (str) -> None
+    """Remove the record of what is ours, and the folders of records where it was the last."""
+    remove(record)
+    folder = os.path.dirname(record)
+    for path in (folder, os.path.dirname(folder)):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def main(path):
+    # type: (str) -> int
+    """Do the job of a file and leave its result beside it."""
+    job = read_json(path)
+    result = {"id": job["id"], "release": job["release"], "msg": "", "choice": {}}
+    try:
+        result["choice"] = Job(job, path).perform()
+    except Fault as fault:
+        result["msg"] = str(fault)
+    except Exception as error:
+        result["msg"] = "Release %s on %s: %r" % (job["release"], job["host"], error)
+    step("write the result")
+    write(os.path.join(os.path.dirname(path), "result.json"), json.dumps(result), 0o600)
+    return 0
+
+
+def start(job, source):
+    # type: (dict, str) -> None
+    """Hand a job and this file's source to a transient unit."""
+    folder = os.path.join(JOBS, "job")
+    remove(folder)
+    os.mkdir(folder, 0o700)
+    path, program = os.path.join(folder, "job.json"), os.path.join(folder, "release.py")
+    write(program, source, 0o600)
+    write(path, json.dumps(job), 0o600)
+    status, said = run(
+        "systemd-run", "--quiet", "--collect", "--unit=" + JOB_UNIT,
+        "--description=Switch to another release of the eBPF exporter",
+        # Killed, it begins again and finds what is done.
+        "--property=Restart=on-abnormal", "--property=RestartSec=1",
+        sys.executable, "-B", program, path,
+    )  # fmt: skip
+    if status != 0:
+        raise Fault("systemd did not take the deployment: %s" % said)
+
+
+def result():
+    # type: () -> dict
+    """Return what the last job came to, nothing where nobody left one."""
+    return read_json(os.path.join(JOBS, "job", "result.json"))
+
+
+def at_work():
+    # type: () -> bool
+    """Say whether a job is at work."""
+    return unit_property(JOB_UNIT, "ActiveState") in BUSY
+
+
+def wait(pause=0.2):
+    # type: (float) -> dict
+    """Wait for the job at work to end, and return its result."""
+    while at_work():
+        time.sleep(pause)
+    return result()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,620 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ebpf_release on a host of the tests' own: every refusal, every fault, every interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _owned,
+    _release,
+    _release_checks,
+)
+from ansible_collections.linmonitor.stack.plugins.modules import ebpf_release
+from fake_systemd import MANIFEST, MARKED, THEIRS, Killed, Machine
+
+OTHER = "127.0.0.1:9436"
+UNIT = "etc/systemd/system/ebpf_exporter.service"
+
+
+@pytest.fixture
+def box(tmp_path, monkeypatch, run) -> Machine:
+    return Machine(tmp_path, monkeypatch, run)
+
+
+def works(answer: dict) -> dict:
+    assert not answer.get("failed"), answer["msg"]
+    return answer
+
+
+# --- the usual
+
+
+def test_first_release_is_unpacked_tried_and_switched_to(box):
+    answer = works(box.deploy())
+    assert answer["changed"]
+    assert box.faults() == []
+    assert box.releases.current() == answer["release"] == box.serving.name
+    assert box.releases.healthy() == [answer["release"]]
+    assert answer["programs"]["biolatency"]["variant"] == "raw_tp"
+    assert answer["left_out"] == []
+    assert answer["measures"] == {"biolatency": []}
+
+
+def test_converged_host_is_asked_once_and_not_changed(box, run):
+    works(box.deploy())
+    before = box.snapshot()
+    answer = works(run(ebpf_release, **box.arguments()))
+    assert not answer["changed"]
+    assert (answer["artifact_wanted"], answer["found"]) == (False, "")
+    assert answer["programs"]["biolatency"]["refused"] == {"tp_btf": "not here"}
+    lock = str(box.root / "run/linmonitor-release/lock")
+    after = box.snapshot()
+    assert {key: value for key, value in after.items() if key != lock} == {
+        key: value for key, value in before.items() if key != lock
+    }
+
+
+def test_without_an_artifact_a_missing_release_is_an_answer(box, run):
+    answer = works(run(ebpf_release, **box.arguments()))
+    assert answer["artifact_wanted"]
+    assert not answer["changed"]
+    assert not box.opt.exists()
+
+
+def test_release_that_is_there_needs_no_artifact(box, run):
+    works(box.deploy())
+    works(box.deploy(address=OTHER))
+    answer = works(run(ebpf_release, **box.arguments()))
+    assert answer["changed"]
+    assert not answer["artifact_wanted"]
+    assert box.releases.current() == answer["release"]
+    assert box.faults() == []
+
+
+def test_service_that_was_stopped_runs_again(box, run):
+    works(box.deploy())
+    box.active = False
+    answer = works(run(ebpf_release, **box.arguments()))
+    assert answer["found"] == "it does not run"
+    assert box.faults() == []
+
+
+@pytest.mark.parametrize("damaged", ["settings.json", "bin/ebpf_exporter", "health.py"])
+def test_damaged_release_is_unpacked_afresh(box, damaged):
+    name = works(box.deploy())["release"]
+    Path(box.releases.path(name), damaged).unlink()
+    works(box.deploy())
+    assert box.faults() == []
+    assert box.releases.names() == [name]
+
+
+def test_old_releases_go_and_as_many_stay_as_asked_for(box):
+    for port in range(5):
+        works(box.deploy(address=f"127.0.0.1:{port}", keep_releases=3))
+    assert len(box.releases.names()) == 3
+    assert box.releases.current() in box.releases.names()
+
+
+def test_modes_do_not_vary_with_umask_or_artifact(box):
+    before = os.umask(0o077)
+    try:
+        folder = Path(box.releases.path(works(box.deploy())["release"]))
+    finally:
+        os.umask(before)
+    modes = {
+        str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
+        for path in folder.rglob("*")
+    }
+    assert modes.pop("bin/ebpf_exporter") == 0o755
+    assert {mode for name, mode in modes.items() if (folder / name).is_dir()} == {0o755}
+    assert {mode for name, mode in modes.items() if (folder / name).is_file()} == {0o644}
+    for place in (folder, folder.parent, folder.parent.parent):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o755
+
+
+# --- faults
+
+
+def test_release_that_fails_its_trial_is_never_switched_to(box):
+    before = works(box.deploy())["release"]
+    answer = box.deploy("refused")
+    assert answer["failed"]
+    assert "failed its trial on box" in answer["msg"]
+    assert "the journal of ebpf_exporter-trial.service" in answer["msg"]
+    assert box.releases.names() == [before]
+    assert box.faults() == []
+
+
+def test_release_that_runs_badly_is_taken_back(box):
+    before = works(box.deploy())["release"]
+    answer = box.deploy("sick")
+    assert answer["failed"]
+    assert f"release {before} runs again" in answer["msg"]
+    assert "it does not answer" in answer["msg"]
+    assert "the journal of ebpf_exporter.service" in answer["msg"]
+    assert box.releases.current() == box.serving.name == before
+    assert box.releases.names() == [before]
+    assert box.faults() == []
+
+
+def test_first_release_that_runs_badly_leaves_nothing(box):
+    before = box.snapshot()
+    answer = box.deploy("sick")
+    assert answer["failed"]
+    assert "there was none before it" in answer["msg"]
+    assert not box.active and not box.enabled
+    left = {path: value for path, value in box.snapshot().items() if path not in before}
+    assert [path for path in left if "/run/" not in path] == []
+
+
+@pytest.mark.parametrize("verb", ["enable", "restart"])
+def test_systemd_that_refuses_is_a_fault_like_any_other(box, monkeypatch, verb):
+    before = works(box.deploy())["release"]
+    refused = []
+
+    def refuse_once(*command):
+        if command[:2] == ("systemctl", verb) and not refused:
+            refused.append(command)
+            return 1, "no such luck"
+        return box.run(*command)
+
+    monkeypatch.setattr(_release, "run", refuse_once)
+    answer = box.deploy(address=OTHER)
+    assert "no such luck" in answer["msg"]
+    assert box.releases.current() == before
+    assert box.faults() == []
+
+
+def test_full_disk_while_unpacking_leaves_nothing(box, monkeypatch):
+    before = works(box.deploy())["release"]
+
+    def full(artifact, folder):
+        (Path(folder) / "half").write_text("")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_release, "unpack", full)
+    answer = box.deploy(address=OTHER)
+    assert "No space left on device" in answer["msg"]
+    assert box.releases.names() == [before]
+    assert box.faults() == []
+
+
+def test_both_releases_unwell_is_said(box):
+    works(box.deploy())
+    (box.serving / "bin/ebpf_exporter").write_text("sick")
+    answer = box.deploy("sick")
+    assert "is on again and not well either: it does not answer" in answer["msg"]
+
+
+# --- refusals
+
+
+def entry(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+BAD_MEMBERS = {
+    "above": (entry("../outside", tarfile.REGTYPE), "lies outside it"),
+    "hidden above": (entry("bin/../../outside", tarfile.REGTYPE), "lies outside it"),
+    "absolute": (entry("/etc/outside", tarfile.REGTYPE), "lies outside it"),
+    "link": (entry("bin/link", tarfile.SYMTYPE, "/etc/shadow"), "neither file nor folder"),
+    "hard link": (entry("bin/hard", tarfile.LNKTYPE, "manifest.json"), "neither file nor folder"),
+    "device": (entry("dev", tarfile.CHRTYPE), "neither file nor folder"),
+    "pipe": (entry("pipe", tarfile.FIFOTYPE), "neither file nor folder"),
+}
+
+
+@pytest.mark.parametrize(("member", "said"), BAD_MEMBERS.values(), ids=list(BAD_MEMBERS))
+def test_artifact_with_anything_but_files_and_folders_is_refused(box, run, member, said):
+    arguments = box.arguments() | {"artifact": box.artifact(bad=member)}
+    answer = run(ebpf_release, **arguments)
+    assert said in answer["msg"]
+    assert box.releases.names() == []
+
+
+def test_truncated_artifact_is_refused(box, run):
+    artifact = Path(box.artifact())
+    artifact.write_bytes(artifact.read_bytes()[:200])
+    answer = run(ebpf_release, **box.arguments(), artifact=str(artifact))
+    assert "The artifact cannot be unpacked" in answer["msg"]
+    assert not box.opt.exists()
+
+
+def test_artifact_that_arrived_with_other_bytes_is_refused(box):
+    answer = box.deploy(artifact_sha256="0" * 64)
+    assert "arrived on box with the SHA-256" in answer["msg"]
+    assert not box.opt.exists()
+
+
+def lack_btf(box, monkeypatch):
+    (box.root / "sys/kernel/btf/vmlinux").unlink()
+
+
+def be_another_family(box, monkeypatch):
+    (box.root / "etc/os-release").write_text('PRETTY_NAME="Fedora 40"\nID=fedora\n')
+
+
+def lack_systemd(box, monkeypatch):
+    (box.root / "run/systemd/system").rmdir()
+
+
+def be_another_machine(box, monkeypatch):
+    (box.root / "proc/sys/kernel/arch").write_text("aarch64")
+
+
+def be_nobody(box, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+def have_no_room(box, monkeypatch):
+    monkeypatch.setattr(_release_checks, "NEEDED_BYTES", 1 << 62)
+
+
+def have_a_bad_place(box, monkeypatch):
+    monkeypatch.setattr(_owned, "fault_of_tree", lambda path, uids: "lies on a mill")
+
+
+def have_a_folder_for_a_link(box, monkeypatch):
+    (box.opt / "current").mkdir(parents=True)
+
+
+def lose_the_port(box, monkeypatch):
+    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_owned, "programs", lambda sockets: [("nginx", 7, "nginx.service")])
+
+
+def lose_the_port_to_nobody(box, monkeypatch):
+    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_owned, "programs", lambda sockets: [])
+
+
+def have_their_unit(box, monkeypatch):
+    (box.root / UNIT).write_text(THEIRS)
+
+
+def run_nothing(box, monkeypatch):
+    (box.root / "sys/kernel/security/lockdown").write_text("none integrity [confidentiality]")
+    config = box.root / "boot/config-6.1.0-32-amd64"
+    config.write_text(config.read_text().replace("CONFIG_BPF_SYSCALL=y", ""))
+    config.write_text(config.read_text() + "# CONFIG_BPF_SYSCALL is not set\n")
+
+
+REFUSALS = {
+    lack_btf: "CONFIG_DEBUG_INFO_BTF=y",
+    be_another_family: "box is Fedora 40 with systemd on x86_64",
+    lack_systemd: "without systemd",
+    be_another_machine: "ebpf_exporter_architecture",
+    be_nobody: "become: true",
+    have_no_room: "No space left on device for a release: box has",
+    have_a_bad_place: "releases lies on a mill",
+    have_a_folder_for_a_link: "is there and not ours",
+    lose_the_port: "taken by another program: nginx (process 7 of nginx.service)",
+    lose_the_port_to_nobody: "taken by another program: one that cannot be seen",
+    have_their_unit: "ebpf_exporter_adopt",
+    run_nothing: "cannot run biolatency (tp_btf: this kernel lacks CONFIG_BPF_SYSCALL",
+}
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["for real", "in check mode"])
+@pytest.mark.parametrize(
+    ("prepare", "said"), REFUSALS.items(), ids=[prepare.__name__ for prepare in REFUSALS]
+)
+def test_refused_before_anything_changes(box, monkeypatch, prepare, said, check):
+    prepare(box, monkeypatch)
+    before = box.snapshot()
+    more = {"artifact": None, "manifest": MANIFEST} if check else {}
+    answer = box.deploy(**more, _ansible_check_mode=check)
+    assert answer.get("failed"), answer
+    assert said in answer["msg"]
+    left = {path for path in box.snapshot() if path not in before and "/run/linmonitor" not in path}
+    assert left == set()
+    assert all(box.snapshot()[path] == value for path, value in before.items())
+
+
+def test_own_service_may_have_the_port(box, monkeypatch):
+    works(box.deploy())
+    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_owned, "programs", lambda sockets: [("ebpf", 7, _release.UNIT)])
+    works(box.deploy("sound", OTHER))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"release": "../../etc"}, "release: ../../etc is not of the form"),
+        ({"units": {}}, "units lacks ebpf_exporter.service"),
+        ({"settings": {"configs": "all"}}, "settings: configs must be a list"),
+    ],
+)
+def test_wrong_arguments_are_named(box, change, said):
+    assert said in box.deploy(**change)["msg"]
+
+
+def test_strict_refuses_a_kernel_that_can_run_too_little(box):
+    settings = box.arguments()["settings"] | {"configs": ["biolatency", "tcp-syn-recv"]}
+    works(box.deploy(settings=settings))
+    answer = box.deploy(address=OTHER, settings=settings | {"strict": True})
+    assert "cannot run tcp-syn-recv (fentry: " in answer["msg"]
+    assert box.faults() == []
+
+
+# --- interruptions
+
+
+def points(box: Machine, exporter: str) -> range:
+    """Return the points at which a deployment of a second release can be killed."""
+    # It looks and does nothing, in a quarter of a second.
+    box.patch.setattr(_release_checks, "refuse_kernel", lambda *_: None)
+    works(box.deploy())
+    box.save()
+    box.count_actions()
+    box.deploy(exporter, OTHER)
+    assert box.actions > 40
+    return range(1, box.actions + 1)
+
+
+def deploy_and_be_killed(box: Machine, exporter: str, point: int) -> dict:
+    """Deploy a second release and be killed at a point; return the answer if there was one."""
+    box.restore()
+    box.countdown = point
+    answer: dict = {}
+    with contextlib.suppress(Killed):
+        answer = box.deploy(exporter, OTHER)
+    box.revive()
+    return answer
+
+
+@pytest.mark.parametrize("exporter", ["sound", "sick", "refused"])
+def test_host_is_whole_after_a_kill_anywhere_without_another_run(box, exporter):
+    """The module dies with its connection, or the unit is killed and systemd starts it again."""
+    for point in points(box, exporter):
+        answer = deploy_and_be_killed(box, exporter, point)
+        assert box.faults() == [], f"killed at action {point}"
+        if exporter != "sound":
+            assert box.serving.name == box.arguments()["release"]
+            assert answer.get("failed", True)
+
+
+@pytest.mark.parametrize("exporter", ["sound", "sick", "refused"])
+def test_next_run_makes_the_host_whole_where_nothing_else_does(box, exporter):
+    """No unit is started again, as after a power failure: the next run is enough."""
+    box.restarts_jobs = False
+    for point in points(box, exporter):
+        deploy_and_be_killed(box, exporter, point)
+        works(box.deploy())
+        assert box.faults() == [], f"killed at action {point}"
+        assert box.releases.unfinished() == []
+        assert box.serving.name == box.arguments()["release"]
+
+
+def test_result_that_nobody_waited_for_is_told_by_the_next_run(box, monkeypatch, run):
+    before = works(box.deploy())["release"]
+
+    def die(pause=0.2):
+        raise Killed
+
+    waited = _release.wait
+    calls = []
+
+    def die_after_the_start(pause=0.2):
+        calls.append(1)
+        return waited(pause) if len(calls) == 1 else die()
+
+    monkeypatch.setattr(_release, "wait", die_after_the_start)
+    with pytest.raises(Killed):
+        box.deploy("sick")
+    monkeypatch.setattr(_release, "wait", waited)
+    assert box.serving.name == before
+    answer = works(run(ebpf_release, **box.arguments()))
+    assert "did not run well on box and was taken back" in answer["earlier"]["msg"]
+    assert "earlier" not in works(run(ebpf_release, **box.arguments()))
+
+
+def test_second_deployment_is_told_who_has_the_first(box, monkeypatch):
+    monkeypatch.setattr(ebpf_release, "LOCK_SECONDS", 0)
+    with ebpf_release.only_one("box", "ada on laptop (process 7)"):
+        answer = box.deploy()
+    assert "ada on laptop (process 7), since" in answer["msg"]
+    works(box.deploy())
+
+
+def test_lock_that_was_taken_away_keeps_nobody_out(box):
+    with ebpf_release.only_one("box", "ada"):
+        _release.remove(_release.JOBS)
+        with ebpf_release.only_one("box", "bob"):
+            pass
+
+
+# --- check mode
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_check_mode_shows_the_change_and_makes_none(box, bare):
+    if not bare:
+        works(box.deploy(address=OTHER))
+    before = box.snapshot()
+    answer = works(
+        box.deploy(
+            artifact=None,
+            manifest=MANIFEST,
+            _ansible_check_mode=True,
+            _ansible_diff=True,
+        )
+    )
+    assert answer["changed"]
+    unit, settings = answer["diff"]
+    assert "127.0.0.1:9435" in unit["after"] and "127.0.0.1:9435" in settings["after"]
+    assert (OTHER in unit["before"]) == (OTHER in settings["before"]) == (not bare)
+    assert box.snapshot() == before
+
+
+@pytest.mark.parametrize("state", ["previous", "absent"])
+def test_check_mode_of_the_ways_back_changes_nothing(box, state):
+    works(box.deploy())
+    works(box.deploy(address=OTHER))
+    before = box.snapshot()
+    answer = box.run_module(ebpf_release, root=str(box.opt), state=state, _ansible_check_mode=True)
+    assert works(answer)["changed"]
+    assert box.snapshot() == before
+
+
+# --- previous, absent, trial, adoption
+
+
+def test_previous_goes_back_and_forth(box, run):
+    old = works(box.deploy())["release"]
+    new = works(box.deploy(address=OTHER))["release"]
+    for expected in (old, new):
+        answer = works(run(ebpf_release, root=str(box.opt), state="previous"))
+        assert answer["release"] == box.releases.current() == box.serving.name == expected
+        assert box.faults() == []
+
+
+def test_previous_without_an_older_release_says_so(box, run):
+    works(box.deploy())
+    answer = run(ebpf_release, root=str(box.opt), state="previous", host="box")
+    assert "There is no release on box to go back to" in answer["msg"]
+    assert box.faults() == []
+
+
+def test_absent_leaves_the_host_as_it_was(box, run):
+    before = box.snapshot()
+    works(box.deploy())
+    works(box.deploy(address=OTHER))
+    for state in _release.STATES:
+        Path(state).mkdir(parents=True)
+    assert works(run(ebpf_release, root=str(box.opt), state="absent"))["changed"]
+    assert not box.active and not box.enabled
+    left = {path: value for path, value in box.snapshot().items() if path not in before}
+    assert [path for path in left if "/run/" not in path] == []
+    assert not works(run(ebpf_release, root=str(box.opt), state="absent"))["changed"]
+
+
+def test_absent_keeps_what_is_not_ours(box, run):
+    works(box.deploy())
+    (box.root / UNIT).write_text(THEIRS)
+    theirs = box.opt / "releases/their-folder"
+    theirs.mkdir()
+    answer = works(run(ebpf_release, root=str(box.opt), state="absent"))
+    assert answer["kept"][0]["path"] == str(box.root / UNIT)
+    assert (box.root / UNIT).read_text() == THEIRS
+    assert theirs.is_dir()
+    assert box.releases.names() == ["their-folder"]
+
+
+def test_unit_that_runs_a_release_is_ours_whatever_its_comments_say(box, run):
+    works(box.deploy())
+    (box.root / UNIT).write_text(box.unit.replace(MARKED, "# tidied up by a person\n"))
+    works(box.deploy(address=OTHER))
+    (box.root / UNIT).write_text(box.unit.replace(MARKED, ""))
+    assert works(run(ebpf_release, root=str(box.opt), state="absent"))["kept"] == []
+    assert not box.unit
+
+
+def adopted(box: Machine) -> None:
+    (box.root / UNIT).write_text(THEIRS)
+    box.loaded, box.active, box.enabled = THEIRS, True, True
+
+
+def test_adopted_unit_comes_back_at_uninstall(box, run):
+    adopted(box)
+    works(box.deploy(adopt=True))
+    assert box.unit.startswith(MARKED)
+    assert box.faults() == []
+    works(box.deploy(address=OTHER))
+    works(run(ebpf_release, root=str(box.opt), state="absent"))
+    assert box.unit == box.loaded == THEIRS
+    assert box.active and box.enabled
+    assert not (box.root / (UNIT + _owned.COPY)).exists()
+
+
+@pytest.mark.parametrize("exporter", ["sick", "refused"])
+def test_adopted_unit_comes_back_where_the_first_release_fails(box, exporter):
+    adopted(box)
+    assert box.deploy(exporter, adopt=True)["failed"]
+    assert box.unit == THEIRS
+    assert box.active
+    adopted(box)
+    works(box.deploy(adopt=True))
+    assert (box.root / (UNIT + _owned.COPY)).read_text() == THEIRS
+
+
+def test_copy_of_somebody_elses_unit_is_not_overwritten(box):
+    adopted(box)
+    (box.root / (UNIT + _owned.COPY)).write_text("an older copy\n")
+    answer = box.deploy(adopt=True)
+    assert "is in the way of a copy" in answer["msg"]
+    assert box.unit == THEIRS
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_trial_answers_and_leaves_nothing(box, bare):
+    if not bare:
+        works(box.deploy())
+    before = box.snapshot()
+    answer = works(box.deploy(address=OTHER, state="trial"))
+    assert not answer["changed"]
+    assert answer["programs"]["biolatency"]["variant"] == "raw_tp"
+    assert {p: v for p, v in box.snapshot().items() if "/run/" not in p} == {
+        p: v for p, v in before.items() if "/run/" not in p
+    }
+    assert box.faults() == []
+
+
+def test_trial_of_a_release_that_is_there_leaves_it_there(box):
+    works(box.deploy())
+    works(box.deploy(state="trial", artifact=None))
+    assert box.faults() == []
+
+
+def test_trial_in_which_nothing_can_run_is_an_answer(box):
+    answer = works(box.deploy("nothing", state="trial"))
+    assert answer["left_out"] == ["biolatency"]
+
+
+def test_trial_without_a_verdict_says_what_was_said(box):
+    answer = box.deploy("refused", state="trial")
+    assert "gave no verdict: the journal of ebpf_exporter-trial.service" in answer["msg"]
+    assert not box.opt.exists()
+
+
+def test_trial_that_is_killed_anywhere_leaves_nothing(box):
+    box.count_actions()
+    works(box.deploy())
+    before = box.snapshot()
+    box.revive()
+    works(box.deploy(address=OTHER, state="trial"))
+    for point in range(1, box.actions + 1):
+        box.revive()
+        box.countdown = point
+        with contextlib.suppress(Killed):
+            box.deploy(address=OTHER, state="trial")
+        box.revive()
+        works(box.deploy())
+        assert {p: v for p, v in box.snapshot().items() if "/run/" not in p} == {
+            p: v for p, v in before.items() if "/run/" not in p
+        }, f"killed at action {point}"
+
+
+def test_a_link_among_the_folders_is_followed(box):
+    (box.root / "disk").mkdir()
+    box.opt.symlink_to(box.root / "disk")
+    works(box.deploy())
+    works(box.deploy(address=OTHER))
+    assert box.faults() == []
+    assert not works(box.deploy(address=OTHER))["changed"]
+
+
+def test_settings_are_json_that_chooser_and_health_check_read(box):
+    works(box.deploy())
+    assert json.loads((box.serving / "settings.json").read_text()) == box.arguments()["settings"]
