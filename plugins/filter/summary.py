@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -137,11 +135,10 @@ def _programs(hosts: list[str], hostvars: Mapping, check: bool) -> list[str]:
     refused: dict[tuple[str, str], list[str]] = {}
     silent = []
     for host in hosts:
-        answer = hostvars[host].get("linmonitor_runs") or {}
-        if "content" not in answer:
+        configs = hostvars[host].get("ebpf_exporter_programs")
+        if not configs:
             silent.append(host)
             continue
-        configs = json.loads(base64.b64decode(answer["content"]))["configs"]
         running = [name for name, verdict in configs.items() if verdict["variant"]]
         counts.setdefault((len(running), len(configs)), []).append(host)
         for name, verdict in configs.items():

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 from typing import Any, Dict, Iterator, List
 
@@ -43,8 +44,9 @@ def refuse_user(host: str) -> None:
     """Refuse to go on without root."""
     if os.geteuid() != 0:
         raise Fault(
-            f"This needs become: true. On {host} it has to be root: set become: true for the play "
-            "or the role, or log in as root."
+            f"This role needs become: true. On {host} it has to be root, and it is "
+            f"{pwd.getpwuid(os.geteuid()).pw_name}: set become: true for the play or the role, or "
+            "log in as root."
         )
 
 

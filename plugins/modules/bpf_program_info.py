@@ -14,14 +14,11 @@ description:
   - The forecast comes from the kernel's configuration, BTF, symbols, lockdown and
     perf_event_paranoid, and from the capabilities allowed.
   - The verdict comes from the exporter itself, which loads and attaches each object alone. It is
-    asked for with O(trial=true), or read from the service of O(release) if that runs.
+    read from the service of O(release) if that runs, or handed in as O(verdicts).
   - A verdict, where there is one, outweighs the forecast. Where they differ is in
     RV(disagreements).
 extends_documentation_fragment:
   - linmonitor.stack.info
-attributes:
-  check_mode:
-    details: A trial is left out in check mode, because it starts a unit. The forecast is made.
 options:
   manifest:
     description:
@@ -49,16 +46,16 @@ options:
     type: list
     elements: str
     default: [CAP_BPF, CAP_PERFMON]
-  trial:
+  verdicts:
     description:
-      - Try the programs of O(release) in a unit with the service's user, capabilities and sandbox.
-      - The unit lives in C(/run) and is removed afterwards. It needs root and systemd.
-    type: bool
-    default: false
+      - What a trial said of each program, as M(linmonitor.stack.ebpf_release) answers it in
+        C(programs) with C(state=trial).
+    type: dict
 author:
   - The linmonitor.stack maintainers (@linmonitor)
 seealso:
   - module: linmonitor.stack.btf_info
+  - module: linmonitor.stack.ebpf_release
   - module: linmonitor.stack.kernel_headers_info
 """
 
@@ -75,11 +72,10 @@ EXAMPLES = r"""
   linmonitor.stack.bpf_program_info:
     release: /opt/linmonitor/current
 
-- name: Try every program of a release
+- name: Compare a trial with the forecast
   linmonitor.stack.bpf_program_info:
-    release: /opt/linmonitor/current
-    trial: true
-  become: true
+    catalogue: "{{ (lookup('ansible.builtin.file', 'manifest.json') | from_json).catalogue }}"
+    verdicts: "{{ trial.programs }}"
 
 - name: See what one more capability would bring
   linmonitor.stack.bpf_program_info:
@@ -192,7 +188,7 @@ hooks_known:
   type: bool
   returned: always
 verdict_source:
-  description: V(trial), V(service) for what the running service chose, or V(null).
+  description: V(trial) for O(verdicts), V(service) for what the running service chose, or V(null).
   type: str
   returned: always
 disagreements:
@@ -204,17 +200,12 @@ disagreements:
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.linmonitor.stack.plugins.module_utils import _kernel, _program
 
-# Units in this folder are gone with the next boot at the latest.
-UNIT_FOLDER = "/run/systemd/system"
-TRIAL_UNIT = "ebpf_exporter-trial.service"
-TRIAL_FOLDER = "/run/ebpf_exporter-trial"
 SERVICE_CHOICE = "/run/ebpf_exporter/choice.json"
 
 
@@ -239,29 +230,6 @@ def service_choice(root: str, release: str, kernel_release: str) -> Dict[str, An
         return {}
     ours = (Path(release).resolve().name, kernel_release)
     return choice["configs"] if (choice.get("release"), choice.get("kernel")) == ours else {}
-
-
-def run_trial(module: AnsibleModule, release: str) -> Dict[str, Any]:
-    """Run the release's own trial unit until the next boot at most, and read its choice."""
-    installed = Path(UNIT_FOLDER) / TRIAL_UNIT
-    systemctl = module.get_bin_path("systemctl", required=True)
-    try:
-        installed.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(release) / TRIAL_UNIT, installed)
-        module.run_command([systemctl, "daemon-reload"], check_rc=True)
-        # The unit fails where nothing can run; only a missing choice is an error here.
-        module.run_command([systemctl, "start", TRIAL_UNIT])
-        return read_json(Path(TRIAL_FOLDER) / "choice.json")["configs"]
-    except (OSError, _program.CatalogueError) as error:
-        journal = ["journalctl", f"--unit={TRIAL_UNIT}", "--lines=20", "--no-pager", "--output=cat"]
-        words = module.run_command(journal)[1].strip()
-        return module.fail_json(msg=f"the trial of {release} gave no verdict: {error}. {words}")
-    finally:
-        if installed.exists():
-            installed.unlink()
-        shutil.rmtree(TRIAL_FOLDER, ignore_errors=True)
-        module.run_command([systemctl, "reset-failed", TRIAL_UNIT])
-        module.run_command([systemctl, "daemon-reload"])
 
 
 def verdict_on(choice: Optional[Dict[str, Any]], variant: str) -> Tuple[Optional[str], str]:
@@ -386,11 +354,10 @@ def main() -> None:
                 "elements": "str",
                 "default": ["CAP_BPF", "CAP_PERFMON"],
             },
-            "trial": {"type": "bool", "default": False},
+            "verdicts": {"type": "dict"},
         },
         mutually_exclusive=[("manifest", "catalogue")],
         required_one_of=[("manifest", "catalogue", "release")],
-        required_if=[("trial", True, ("release",))],
         supports_check_mode=True,
     )
     params = module.params
@@ -419,8 +386,8 @@ def main() -> None:
 
     kernel = _program.Kernel(root, kernel_release)
     source, choices = None, {}
-    if params["trial"] and not module.check_mode:
-        source, choices = "trial", run_trial(module, release)
+    if params["verdicts"]:
+        source, choices = "trial", params["verdicts"]
     elif release:
         choices = service_choice(root, release, kernel_release)
         source = "service" if choices else None

@@ -253,7 +253,7 @@ def be_another_machine(box, monkeypatch):
 
 
 def be_nobody(box, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
 
 
 def have_no_room(box, monkeypatch):
@@ -294,7 +294,7 @@ REFUSALS = {
     be_another_family: "box is Fedora 40 with systemd on x86_64",
     lack_systemd: "without systemd",
     be_another_machine: "ebpf_exporter_architecture",
-    be_nobody: "become: true",
+    be_nobody: "it has to be root, and it is nobody",
     have_no_room: "No space left on device for a release: box has",
     have_a_bad_place: "releases lies on a mill",
     have_a_folder_for_a_link: "is there and not ours",

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -122,75 +121,21 @@ def test_choice_of_another_release_or_kernel_does_not_count(run, tmp_path, relea
     assert result["programs"]["tcp-window-clamps"]["variant"] == "fentry"
 
 
-@pytest.fixture
-def systemctl(tmp_path, monkeypatch) -> Path:
-    """Stand in for systemd: log the calls and, at start, leave what `choice.json` holds."""
-    log, run_folder = tmp_path / "systemctl.log", tmp_path / "trial"
-    script = put(
-        tmp_path,
-        "bin/systemctl",
-        f"""#!/bin/sh
-echo "$@" >> {log}
-if [ "$1" = start ]; then
-  ls {tmp_path}/units >> {log}
-  if [ -f {tmp_path}/choice.json ]; then
-    mkdir -p {run_folder} && cp {tmp_path}/choice.json {run_folder}/
-  fi
-  exit 1
-fi
-""".encode(),
-    )
-    script.chmod(0o755)
-    journal = put(tmp_path, "bin/journalctl", b"#!/bin/sh\necho the exporter fell over\n")
-    journal.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(bpf_program_info, "UNIT_FOLDER", str(tmp_path / "units"))
-    monkeypatch.setattr(bpf_program_info, "TRIAL_FOLDER", str(run_folder))
-    return log
-
-
-def test_trial_runs_the_unit_and_removes_it(run, tmp_path, release, systemctl):
+def test_verdicts_of_a_trial_outweigh_the_forecast(run, tmp_path, release):
     root = HOSTS["container"].write(tmp_path / "host")
     said = choice(tcp_window_clamps=("kprobe", {"fentry": "operation not permitted"}))
-    put(tmp_path, "choice.json", json.dumps(said).encode())
-    result = run(bpf_program_info, root=root, release=str(release), trial=True)
+    result = run(bpf_program_info, root=root, release=str(release), verdicts=said["configs"])
     program = result["programs"]["tcp-window-clamps"]
     assert result["verdict_source"] == "trial"
     assert program["variant"] == "kprobe" and program["reason"] == ""
     assert [one["verdict"] for one in program["variants"]] == ["refused", "runs"]
     assert set(result["disagreements"]) == {"tcp-window-clamps/fentry", "tcp-window-clamps/kprobe"}
-    calls = systemctl.read_text().split("\n")
-    assert calls[:3] == [
-        "daemon-reload",
-        "start ebpf_exporter-trial.service",
-        "ebpf_exporter-trial.service",
-    ]
-    assert calls[-2] == "daemon-reload"
-    assert not (tmp_path / "trial").exists() and not list((tmp_path / "units").iterdir())
-
-
-def test_trial_without_a_verdict_is_an_error_with_the_journal(run, tmp_path, release, systemctl):
-    root = HOSTS["container"].write(tmp_path / "host")
-    result = run(bpf_program_info, root=root, release=str(release), trial=True)
-    assert result["failed"]
-    assert "gave no verdict" in result["msg"] and "the exporter fell over" in result["msg"]
-    assert not list((tmp_path / "units").iterdir())
-    assert systemctl.exists()
-
-
-def test_check_mode_starts_no_trial(run, tmp_path, release, systemctl):
-    root = HOSTS["container"].write(tmp_path / "host")
-    arguments = {"root": root, "release": str(release), "trial": True}
-    result = run(bpf_program_info, _ansible_check_mode=True, **arguments)
-    assert not result.get("failed") and result["verdict_source"] is None
-    assert not systemctl.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({}, "one of the following is required: manifest, catalogue, release"),
-        ({"trial": True, "catalogue": CATALOGUE}, "release"),
         ({"manifest": "/nowhere/manifest.json"}, "/nowhere/manifest.json: cannot be read: No such"),
         ({"release": "/nowhere"}, "/nowhere/manifest.json: cannot be read"),
         ({"catalogue": {"configs": {}}}, "catalogue: the catalogue has no configs"),

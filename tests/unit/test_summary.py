@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 
 import pytest
@@ -23,8 +21,7 @@ def runs(**refused: dict[str, str]) -> dict:
     configs |= {
         name.replace("_", "-"): {"variant": None, "refused": why} for name, why in refused.items()
     }
-    content = base64.b64encode(json.dumps({"configs": configs}).encode()).decode()
-    return {"linmonitor_runs": {"content": content}}
+    return {"ebpf_exporter_programs": configs}
 
 
 def lines(hostvars: dict, healthy: list[str] | None = None, check: bool = False, **groups) -> str:
@@ -143,12 +140,12 @@ def test_a_thousand_hosts_are_a_few_lines():
 
 
 def test_a_check_says_that_nothing_was_tried():
-    told = lines({"h": {"linmonitor_runs": {"failed": True}}}, check=True, targets=["h"])
+    told = lines({"h": {}}, check=True, targets=["h"])
     assert "this was a check" in told
 
 
 def test_a_target_that_cannot_say_what_it_runs_is_named():
-    told = lines({"h": {"linmonitor_runs": {"failed": True}}}, targets=["h"])
+    told = lines({"h": {}}, targets=["h"])
     assert "unknown on h" in told
 
 
