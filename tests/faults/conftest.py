@@ -91,6 +91,15 @@ class Box:
         """Return what the release that is on finds wrong with itself."""
         return self.run(f"python3 -B {CURRENT}/health.py || echo ended with $?")
 
+    def cut_connections(self) -> None:
+        """End every ssh session of the host, as a lost network does."""
+        self.run("pkill -KILL --full '^sshd: root'")
+
+    def settle(self) -> None:
+        """Wait until nobody deploys on the host any more, modules without a connection included."""
+        done = "! systemctl --quiet is-active linmonitor-release"
+        self.run(f"until {done} && ! pgrep '^python3'; do sleep 0.2; done")
+
     def serves(self) -> bool:
         """Say whether somebody answers on the exporter's port, waiting a little for a restart."""
         program = (

@@ -7,15 +7,19 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import random
 import shutil
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Box, sha256
+from tests.faults.conftest import CURRENT, Box, sha256
+from tests.lab.hosts import CHECKOUT
 
 
 def replace(path: Path, old: bytes, new: bytes) -> None:
@@ -42,11 +46,10 @@ def pass_the_trial_and_never_start(folder: Path) -> None:
 
 
 def attach_nothing(folder: Path) -> None:
-    """Aim the raw tracepoints at names that no kernel has, and let the trial overlook it."""
+    """Aim the raw tracepoints at names that no kernel has."""
     programs = folder / "programs/biolatency"
     shutil.copyfile(programs / "raw_tp.bpf.o", programs / "tp_btf.bpf.o")
     replace(programs / "tp_btf.bpf.o", b"raw_tp/block_rq_", b"raw_tp/blokk_rq_")
-    replace(folder / "choose.py", b'"--config.strict",', b"")
 
 
 def answer_elsewhere(folder: Path) -> None:
@@ -62,15 +65,28 @@ BAD_RELEASES = {
 }
 
 
+@pytest.fixture
+def overlooking(tmp_path: Path) -> Path:
+    """Give the files of a release whose trial overlooks what does not attach."""
+    files = tmp_path / "release"
+    shutil.copytree(CHECKOUT / "files/release", files)
+    replace(files / "choose.py", b'"--config.strict",', b"")
+    return files
+
+
 @pytest.mark.parametrize(
     ("change", "said"), BAD_RELEASES.items(), ids=[change.__name__ for change in BAD_RELEASES]
 )
 def test_bad_release_leaves_the_old_one_running(
-    box: Box, fabricate: Callable, change: Callable, said: str
+    box: Box, fabricate: Callable, overlooking: Path, change: Callable, said: str
 ) -> None:
     before = box.current()
     bad = fabricate(change)
-    status, output = box.play("site", ebpf_exporter_artifact=str(bad))
+    status, output = box.play(
+        "site",
+        ebpf_exporter_artifact=str(bad),
+        __ebpf_exporter_release_files=str(overlooking),
+    )
     assert status != 0
     assert said in output, output[-3000:]
     assert box.current() == before
@@ -91,28 +107,72 @@ def test_first_release_that_is_bad_leaves_nothing_running(
     assert bare_box.run("systemctl show --value -p LoadState ebpf_exporter") == "not-found"
 
 
-# What a converged host may cost over ssh, 0.2 s each.
-EXECUTIONS = 15
+# What a converged host may cost over ssh, 0.2 s each, the question for its Python included.
+EXECUTIONS = 3
+# Steps of the unit that deploys, as its journal has them; the first is the play's task before it.
 KILL_AT = [
-    "Unpack the artifact",
-    "Put the whole release in place",
-    "Load every wanted program alone",
-    "Point the link to",
-    "Restart the exporter",
+    "Send the artifact",
+    "put the release in place",
+    "try the programs",
+    "point the link to",
+    "restart the exporter",
 ]
+MOMENTS = 10
 
 
-@pytest.mark.parametrize("task", KILL_AT)
-def test_play_killed_midway_is_made_whole_by_the_next(box: Box, task: str) -> None:
-    settings = {"ebpf_exporter_allowed_sources": [f"192.0.2.{KILL_AT.index(task) + 1}"]}
+def reach(box: Box, process: subprocess.Popen, step: str, since: str) -> None:
+    """Wait until a deployment is at a step."""
+    if step == KILL_AT[0]:
+        assert any(step in line for line in process.stdout), f"the play never came to {step}"
+        return
+    steps = f"journalctl --unit=linmonitor-release --output=cat --since='{since}'"
+    while step not in box.run(steps):
+        assert process.poll() is None, f"the deployment never came to {step}"
+
+
+@pytest.mark.parametrize("step", KILL_AT)
+def test_play_killed_midway_is_made_whole_by_the_next(box: Box, step: str) -> None:
+    settings = {"ebpf_exporter_allowed_sources": [f"192.0.2.{KILL_AT.index(step) + 1}"]}
     before = box.current()
+    now = box.run("date '+%F %T'")
     process = box.start("site", **settings)
-    assert any(task in line for line in process.stdout), f"the play never came to {task}"
+    reach(box, process, step, now)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert box.serves()
     assert box.deploy(**settings) != before
     assert "draft" not in box.current()
+
+
+@pytest.fixture(scope="module")
+def deploy_seconds(bare_box: Box) -> float:
+    """Measure a deployment."""
+    bare_box.deploy()
+    started = time.monotonic()
+    bare_box.deploy(ebpf_exporter_allowed_sources=["192.0.2.100"])
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_host_is_whole_by_itself_after_its_connection_was_cut(
+    box: Box, deploy_seconds: float, moment: int
+) -> None:
+    # At random, but somewhere in each tenth of the deployment.
+    cut = deploy_seconds * (moment + random.random()) / MOMENTS
+    before = box.current()
+    process = box.start("site", ebpf_exporter_allowed_sources=[f"192.0.2.{101 + moment}"])
+    time.sleep(cut)
+    os.killpg(process.pid, signal.SIGKILL)
+    box.cut_connections()
+    process.communicate()
+    box.settle()
+    assert box.faults() == "", f"cut after {cut:.1f} of {deploy_seconds:.1f} s"
+    assert box.serves()
+    assert box.run("systemctl --failed --plain --no-legend") == ""
+    assert "draft" not in box.current()
+    assert box.run(f"grep -c 192.0.2.{101 + moment} {CURRENT}/settings.json") == (
+        "0" if box.current() == before else "1"
+    )
 
 
 def test_removed_release_comes_back(box: Box) -> None:
@@ -144,7 +204,7 @@ def test_altered_cache_is_not_sent(box: Box, tmp_path: Path) -> None:
     assert status != 0
     assert str(entry / box.artifact.name) in output
     assert "truncated or altered" in output
-    assert "playbooks/build.yml" in output
+    assert "tasks_from: build" in output
     assert box.current() == before
     assert box.faults() == ""
 
