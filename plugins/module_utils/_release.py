@@ -251,9 +251,10 @@ class Releases:
         # type: (int) -> list
         """Return what is no longer needed: drafts, what was never healthy, and old releases."""
         healthy, current = self.healthy(), self.current()
-        kept = [current] * bool(current) + [name for name in healthy if name != current]
+        # Never the one that runs, however few are to stay.
+        kept = [current, *(name for name in healthy if name != current)][: max(keep, 1)]
         known = [name for name in self.names() if NAME.match(name)]
-        return self.unfinished() + [name for name in known if name not in kept[:keep]]
+        return self.unfinished() + [name for name in known if name not in kept]
 
 
 def choice(runtime):

@@ -188,6 +188,11 @@ def faults_of_arguments(arguments: Dict[str, Any]) -> Iterator[str]:
     """Name what a release cannot be made of."""
     if not NAME.match(arguments["release"]):
         yield f"release: {arguments['release']} is not of the form {NAME.pattern}"
+    if arguments["keep_releases"] < 1:
+        yield (
+            f"keep_releases (ebpf_exporter_keep_releases) is {arguments['keep_releases']}: the "
+            "running release is one of those that stay, so at least 1 is needed"
+        )
     for name in (UNIT, TRIAL_UNIT):
         if not arguments["units"].get(name):
             yield f"units lacks {name}"

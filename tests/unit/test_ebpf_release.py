@@ -332,6 +332,7 @@ def test_own_service_may_have_the_port(box, monkeypatch):
     ("change", "said"),
     [
         ({"release": "../../etc"}, "release: ../../etc is not of the form"),
+        ({"keep_releases": 0}, "ebpf_exporter_keep_releases) is 0"),
         ({"units": {}}, "units lacks ebpf_exporter.service"),
         ({"settings": {"configs": "all"}}, "settings: configs must be a list"),
     ],
