@@ -66,14 +66,17 @@ def null_disks(number: int, **settings: int | str) -> Iterator[list[str]]:
             folder.rmdir()
 
 
-def read_direct(path: str, number: int, threads: int) -> None:
-    """Read blocks past the page cache, each request on its own."""
+def read_direct(path: str, number: int, threads: int) -> list[float]:
+    """Read blocks past the page cache, each request on its own; return the seconds of each."""
+    seconds: list[float] = []
 
     def work(first: int) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
         buffer = mmap.mmap(-1, BLOCK)
         for block in range(first, number, threads):
+            began = time.monotonic()
             os.preadv(descriptor, [buffer], block % 1024 * BLOCK)
+            seconds.append(time.monotonic() - began)
         os.close(descriptor)
 
     workers = [threading.Thread(target=work, args=(first,)) for first in range(threads)]
@@ -81,6 +84,7 @@ def read_direct(path: str, number: int, threads: int) -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    return seconds
 
 
 @proves(LATENCY, TOTAL)
@@ -92,7 +96,7 @@ def known_latency(lab: Lab) -> None:
         labels = {"device": label(disk), "operation": "read"}
         ticks = stat(disk)[READ_MS]
         with lab.measured():
-            read_direct(f"/dev/{disk}", 1000, 8)
+            seconds = read_direct(f"/dev/{disk}", 1000, 8)
         ticks = stat(disk)[READ_MS] - ticks
     case = f"null_blk {DEVICE_MS} ms, 1,000 reads"
     check = lab.check
@@ -101,10 +105,13 @@ def known_latency(lab: Lab) -> None:
     nothing_lost(lab, case, [labels["device"]], 1000)
     check(CONFIG, LATENCY, f"{case}: below 32.8 ms", 0,
           lambda d: d.bucket(LATENCY, "0.032768", **labels))  # fmt: skip
-    # Emulation may wake up late; the few that do are no error of ours.
-    check(CONFIG, LATENCY, f"{case}: 32.8 to 65.5 ms", 1000,
-          lambda d: d.bucket(LATENCY, "0.065536", **labels), relative=0.01)  # fmt: skip
-    check(CONFIG, LATENCY, f"{case}: mean, s", DEVICE_MS / 1000,
+    # A busy machine wakes up late. The reader waits at least as long as the disk takes, so each
+    # read that was in time for it is in this bucket, and of the others any may be.
+    late = sum(one > 0.065536 for one in seconds)
+    check(CONFIG, LATENCY, f"{case}: 32.8 to 65.5 ms, {late} late for the reader",
+          1000 - late / 2, lambda d: d.bucket(LATENCY, "0.065536", **labels),
+          allowed=late / 2)  # fmt: skip
+    check(CONFIG, LATENCY, f"{case}: mean, s (/sys/block/*/stat)", ticks / 1000 / 1000,
           lambda d: d.mean(LATENCY, **labels), relative=0.05)  # fmt: skip
     check(CONFIG, TOTAL, f"{case}: sum, s (/sys/block/*/stat)", ticks / 1000,
           lambda d: d.sum(TOTAL, **labels), relative=0.02)  # fmt: skip
