@@ -40,10 +40,24 @@ def on_artifact(*module: str) -> list[str]:
 
 # What `make test` runs.
 TEST = ("lint", "unit", "default", "short-matrix", "rules")
+# In the order of what they are worth, with their minutes. Grafana is a stand-in in all of them.
+SCENARIOS = {
+    "default": 4,
+    "fleet": 7,
+    "upgrade": 7,
+    "check-first": 3,
+    "import-role": 3,
+    "strangers": 8,
+    "grafana": 7,
+    "grafana-foreign": 8,
+    "settings": 8,
+    "rename": 7,
+}
+FOLDERS = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
 # In the order of what they are worth.
 PARTS: dict[str, Part] = {
     "lint": Part(
-        1,
+        3,
         [
             ["yamllint", "--strict", "."],
             ["ruff", "check", "."],
@@ -52,27 +66,17 @@ PARTS: dict[str, Part] = {
             ["env", "ANSIBLE_HOME=.ansible", "ansible-lint", "--offline"],
         ],
     ),
-    "unit": Part(2, [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]]),
+    "unit": Part(5, [["pytest", "--numprocesses=2", "--quiet", "tests/unit"]]),
     # Builds the artifact and Prometheus, which the parts below use.
-    "default": scenario("default", 4),
-    "short-matrix": Part(4, [on_artifact("tests.kernel.matrix", "--short")]),
+    "default": scenario("default", SCENARIOS["default"]),
+    "short-matrix": Part(5, [on_artifact("tests.kernel.matrix", "--short")]),
     "rules": Part(
-        1, [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]]
+        2, [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]]
     ),
     "sanity": Part(3, [["tests/sanity/run"]]),
-    "matrix": Part(9, [on_artifact("tests.kernel.matrix")]),
-    "fleet": scenario("fleet", 5),
-    "upgrade": scenario("upgrade", 5),
-    "check-first": scenario("check-first", 4),
-    "import-role": scenario("import-role", 3),
-    # With a stand-in for Grafana's package.
-    "grafana": scenario("grafana", 6),
-    **{
-        path.parent.name: scenario(path.parent.name, 6)
-        for path in sorted(CHECKOUT.glob("molecule/*/molecule.yml"))
-        if path.parent.name
-        not in ("default", "fleet", "upgrade", "check-first", "import-role", "grafana")
-    },
+    "matrix": Part(12, [on_artifact("tests.kernel.matrix")]),
+    **{name: scenario(name, minutes) for name, minutes in SCENARIOS.items() if name not in TEST},
+    **{name: scenario(name, 7) for name in FOLDERS if name not in SCENARIOS},
     "faults": Part(12, [["pytest", "--quiet", "tests/faults"]]),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
