@@ -55,7 +55,7 @@ demo-clean: $(VENV)/.ready-demo ## Remove what the demo made
 test: $(VENV)/.ready-test ## What every change must pass, in a quarter of an hour
 	$(BIN)/python -m tests.run $(ARGS)
 
-test-quick: $(VENV)/.ready-test ## Lint and unit tests, under two minutes
+test-quick: $(VENV)/.ready-test ## Lint and unit tests, some minutes
 	$(BIN)/python -m tests.run lint unit
 
 test-full: $(VENV)/.ready-test ## Everything there is: hours
