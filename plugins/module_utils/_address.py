@@ -130,7 +130,7 @@ def _parse(text: str, default: int | None) -> Address:
 
 def _spelling(text: str) -> str:
     """Guess what was meant by an IPv6 address without brackets where a port belongs."""
-    head, _, tail = text.rpartition(":")
+    head, _colon, tail = text.rpartition(":")
     if is_ip(head) and tail.isdigit():
         return f"[{head}]:{tail}"
     return f"[{text}]:PORT"
@@ -170,7 +170,7 @@ def prefixes(text: object) -> list[str]:
 
 
 def _network(text: str) -> str:
-    address, _, length = text.partition("/")
+    address, _slash, length = text.partition("/")
     if not is_ip(address) or "%" in text or not re.fullmatch(r"[0-9]{1,3}", length):
         raise AddressError(f"{text!r} is no network. Allowed are {SOURCES}")
     try:

@@ -64,7 +64,8 @@ def run(*command):
 def step(name):
     # type: (str) -> None
     """Say in the journal what comes next."""
-    print(name, flush=True)
+    sys.stdout.write(name + "\n")
+    sys.stdout.flush()
 
 
 def unit_property(unit, name):
@@ -547,4 +548,4 @@ def wait(pause=0.2):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    raise SystemExit(main(sys.argv[1]))
