@@ -50,7 +50,6 @@ SCENARIOS = {
     "strangers": 8,
     "grafana": 7,
     "grafana-foreign": 8,
-    "settings": 8,
     "rename": 7,
 }
 FOLDERS = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
