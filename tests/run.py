@@ -49,8 +49,8 @@ SCENARIOS = {
     "import-role": 3,
     "strangers": 8,
     "grafana": 7,
-    "grafana-foreign": 8,
     "rename": 7,
+    "grafana-foreign": 9,
 }
 FOLDERS = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
 # In the order of what they are worth.
