@@ -65,7 +65,7 @@ def _ssh(host: str, variables: Mapping, forwards: list[str]) -> str:
 
 def _login(host: str, variables: Mapping, secrets: str) -> str:
     """Say who logs in to Grafana and where the password lies, never the password."""
-    if (variables.get("linmonitor_grafana_guest") or {}).get("record"):
+    if (variables.get("__linmonitor_grafana_guest") or {}).get("record"):
         return "as its own people; this Grafana was there before"
     ini = variables.get("grafana_ini") or {}
     user = (ini.get("security") or {}).get("admin_user", "admin")
@@ -103,7 +103,7 @@ def _grafana(places: _Places, hosts: list[str], check: bool, secrets: str) -> li
     for host in hosts:
         variables = places.hostvars[host]
         enabled = str(variables.get("grafana_enabled", "true")).lower()
-        answer = variables.get("linmonitor_grafana_answer") or {}
+        answer = variables.get("__linmonitor_grafana_answer") or {}
         if enabled == "false":
             silent.setdefault("grafana_enabled is false", []).append(host)
         elif not check and answer.get("status") != 200:
@@ -118,7 +118,7 @@ def _grafana(places: _Places, hosts: list[str], check: bool, secrets: str) -> li
                 places.lines.append(f"{'Grafana':<11} {server['root_url']} {login}")
                 continue
             # Somebody else's listens where it does, whatever the inventory says.
-            found = variables.get("linmonitor_grafana") or {}
+            found = variables.get("__linmonitor_grafana") or {}
             listener = _listener(variables, "grafana_listen_address")
             if found.get("present") and found.get("listen"):
                 listener = _address.parse(found["listen"])

@@ -33,7 +33,7 @@ SHOWN_HOSTS = 3
 
 @cache
 def known_names() -> frozenset[str]:
-    """Return the variables of all roles and playbooks, from their specifications."""
+    """Return the variables of all roles and playbooks and the facts that they leave behind."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     roles = COLLECTION.glob("roles/*/meta/argument_specs.yml")
     specs = [
@@ -41,8 +41,9 @@ def known_names() -> frozenset[str]:
         for path in roles
         for entry in yaml.load(path.read_text(), loader)["argument_specs"].values()
     ]
-    specs.append(yaml.load((COLLECTION / "meta/playbook_variables.yml").read_text(), loader))
-    return frozenset(name for spec in specs for name in spec["options"])
+    playbooks = yaml.load((COLLECTION / "meta/playbook_variables.yml").read_text(), loader)
+    options = [spec["options"] for spec in [*specs, playbooks]]
+    return frozenset(name for names in [*options, playbooks["facts"]] for name in names)
 
 
 def _prefixes() -> tuple[str, ...]:

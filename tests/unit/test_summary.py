@@ -12,7 +12,7 @@ from ansible_collections.linmonitor.stack.plugins.filter import summary as filte
 
 CHECKOUT = Path(__file__).parents[2]
 SECRETS = "/nowhere"
-ANSWERS = {"linmonitor_grafana_answer": {"status": 200}}
+ANSWERS = {"__linmonitor_grafana_answer": {"status": 200}}
 
 
 def runs(**refused: dict[str, str]) -> dict:
@@ -122,7 +122,7 @@ def test_grafana_behind_a_proxy_is_opened_there_and_a_given_password_is_not_prin
     ],
 )
 def test_grafana_that_is_not_there_is_named_with_its_reason(enabled, why):
-    host = {"grafana_enabled": enabled, "linmonitor_grafana_answer": {"status": -1}}
+    host = {"grafana_enabled": enabled, "__linmonitor_grafana_answer": {"status": -1}}
     assert lines({"m": host}, grafana=["m"]) == f"Grafana     not on m: {why}"
 
 
@@ -156,7 +156,7 @@ def test_hosts_outside_the_run_are_not_spoken_of():
 
 def test_somebody_elses_grafana_is_opened_where_it_listens_by_its_own_people():
     found = {"present": True, "listen": "127.0.0.1:8080", "url": "https://127.0.0.1:8080"}
-    guest = {"linmonitor_grafana": found, "linmonitor_grafana_guest": {"record": {"format": 1}}}
+    guest = {"__linmonitor_grafana": found, "__linmonitor_grafana_guest": {"record": {"format": 1}}}
     told = lines({"m": ANSWERS | guest | {"ansible_connection": "local"}}, grafana=["m"])
     assert told == (
         "Grafana     https://127.0.0.1:8080 as its own people; this Grafana was there before"

@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+import yaml
 from ansible_collections.linmonitor.stack.plugins.filter.variables import (
     known_names,
     unknown_variables,
 )
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 def found(*names: str, foreign: tuple[str, ...] = ()) -> dict[str, list[str]]:
@@ -33,7 +39,7 @@ def test_a_misspelled_name_is_wrong_and_the_meant_one_is_named(name, meant):
     assert found(name) == {"wrong": [f"{name} of web1 (did you mean {meant}?)"], "others": []}
 
 
-@pytest.mark.parametrize("name", ["ebpf_exporter_colour", "linmonitor_bundled", "toolchain_x"])
+@pytest.mark.parametrize("name", ["ebpf_exporter_colour", "linmonitor_colour", "toolchain_x"])
 def test_a_name_that_only_we_can_mean_is_wrong_without_a_similar_one(name):
     (line,) = found(name)["wrong"]
     assert line.startswith(f"{name} of web1")
@@ -98,3 +104,24 @@ class Templated(dict):
 def test_no_value_is_read():
     answer = unknown_variables(["web1"], {"web1": Templated(libbpf_x="{{ boom }}")})
     assert answer["wrong"] == ["libbpf_x of web1"]
+
+
+def given(node: object) -> Iterator[str]:
+    """Give the names that tasks leave with a host, for all plays that follow."""
+    if isinstance(node, list):
+        for item in node:
+            yield from given(item)
+    elif isinstance(node, dict):
+        yield from node.get("ansible.builtin.set_fact", {}).keys() - {"cacheable"}
+        if isinstance(node.get("register"), str):
+            yield node["register"]
+        for value in node.values():
+            yield from given(value)
+
+
+def test_a_play_is_not_refused_for_what_an_earlier_one_left_with_the_host():
+    places = ("playbooks/**/*.yml", "roles/*/tasks/**/*.yml", "roles/*/handlers/*.yml")
+    files = [path for place in places for path in sorted(CHECKOUT.glob(place))]
+    names = {name for path in files for name in given(yaml.safe_load(path.read_text()))}
+    assert len(names) > 50
+    assert found(*names) == {"wrong": [], "others": []}
