@@ -24,13 +24,13 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 KEY_LENGTH = 16
 GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What roles remember: the stat of an artifact or archive, and lists of files.
-FOUND = ("__ebpf_exporter_found", "__prometheus_archive")
+# Facts that roles leave behind: a file that has its folder to itself, and entries of the cache.
+FOUND = ("ebpf_exporter_artifact_path", "prometheus_archive_path")
 KEPT = (
-    "__ebpf_exporter_kept_files",
-    "__prometheus_kept_files",
-    "__toolchain_kept_files",
-    "__grafana_kept_files",
+    "ebpf_exporter_kept_sources",
+    "prometheus_kept_sources",
+    "toolchain_kept_packages",
+    "grafana_kept_package",
 )
 # What says where to download from decides no byte: those are verified by content.
 TRANSPORT = re.compile(
@@ -75,15 +75,13 @@ def programs_sha256(root: str) -> str:
 
 
 def bundle_entries(hosts: list[Mapping], builders: list[Mapping]) -> list[str]:
-    """Return what a bundle holds: folders and files of the cache that roles remember for hosts.
+    """Return what a bundle holds: folders and files of the cache that roles tell of hosts.
 
     What build hosts keep is for builds at the site; their artifacts are those of the others.
     """
-    answers = [host.get(name, {}) for host in hosts for name in FOUND]
-    stats = [answer["stat"] for answer in answers if "stat" in answer]
-    folders = {str(Path(stat["path"]).parent) for stat in stats if "path" in stat}
-    kept = [host.get(name, []) for host in [*hosts, *builders] for name in KEPT]
-    return sorted(folders.union(*kept))
+    found = {str(Path(host[name]).parent) for host in hosts for name in FOUND if name in host}
+    kept = [host[name] for host in [*hosts, *builders] for name in KEPT if name in host]
+    return sorted(found.union(*([entry] if isinstance(entry, str) else entry for entry in kept)))
 
 
 def lock_lines(entries: list[str], root: str) -> list[str]:

@@ -41,9 +41,9 @@ def known_names() -> frozenset[str]:
         for path in roles
         for entry in yaml.load(path.read_text(), loader)["argument_specs"].values()
     ]
-    playbooks = yaml.load((COLLECTION / "meta/playbook_variables.yml").read_text(), loader)
-    options = [spec["options"] for spec in [*specs, playbooks]]
-    return frozenset(name for names in [*options, playbooks["facts"]] for name in names)
+    shared = yaml.load((COLLECTION / "meta/variables.yml").read_text(), loader)
+    named = frozenset(name for spec in [*specs, shared] for name in spec["options"])
+    return named | shared["facts"].keys()
 
 
 def _prefixes() -> tuple[str, ...]:

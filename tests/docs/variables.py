@@ -13,7 +13,7 @@ PAGE = Path("docs/variables.md")
 HEAD = """\
 # Variables
 
-Generated from `meta/playbook_variables.yml` and `roles/*/meta/argument_specs.yml` by `make docs`; a
+Generated from `meta/variables.yml` and `roles/*/meta/argument_specs.yml` by `make docs`; a
 test compares the latter with `roles/*/defaults/main.yml`. Set them in your inventory or with
 `-e`: playbooks override none of them.
 
@@ -21,7 +21,7 @@ test compares the latter with `roles/*/defaults/main.yml`. Set them in your inve
 
 Read by the playbooks, and by roles wherever they are used.
 """
-PLAYBOOK_VARIABLES = Path("meta/playbook_variables.yml")
+SHARED = Path("meta/variables.yml")
 
 
 def text(value: object) -> str:
@@ -44,8 +44,8 @@ def table(options: dict, missing: str = "required") -> list[str]:
 
 def render() -> str:
     """Return the whole page."""
-    playbooks = yaml.safe_load((CHECKOUT / PLAYBOOK_VARIABLES).read_text())["options"]
-    lines = [HEAD, *table(playbooks, missing="not set"), ""]
+    shared = yaml.safe_load((CHECKOUT / SHARED).read_text())
+    lines = [HEAD, *table(shared["options"], missing="not set"), ""]
     for path in sorted((CHECKOUT / "roles").glob("*/meta/argument_specs.yml")):
         role = path.parts[-3]
         seen: dict = {}
@@ -56,6 +56,9 @@ def render() -> str:
             lines += [f"## {title}", "", *(text(line) for line in spec["description"]), ""]
             same = "Its variables are those of the entry point above."
             lines += [*table(fresh), ""] if fresh else [same, ""]
+    lines += ["## Facts", "", "Roles and playbooks leave them behind for whoever comes after them.", ""]
+    lines += ["| fact | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {text(meaning)} |" for name, meaning in shared["facts"].items()]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

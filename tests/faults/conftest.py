@@ -31,6 +31,7 @@ class Box:
 
     lab: Lab
     artifact: Path
+    checkout: Path = CHECKOUT
 
     def command(self, playbook: str, **variables: object) -> list[str]:
         """Return the command line of a play with these variables."""
@@ -47,10 +48,10 @@ class Box:
         """Start a play in a process group of its own."""
         return subprocess.Popen(
             self.command(playbook, **variables),
-            cwd=CHECKOUT,
+            cwd=self.checkout,
             env=os.environ
             | {
-                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+                "ANSIBLE_CONFIG": str(self.checkout / "ansible.cfg"),
                 "ANSIBLE_VERBOSITY": str(verbosity),
             },
             stdout=subprocess.PIPE,

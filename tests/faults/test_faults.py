@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import os
@@ -67,11 +68,12 @@ BAD_RELEASES = {
 
 @pytest.fixture
 def overlooking(tmp_path: Path) -> Path:
-    """Give the files of a release whose trial overlooks what does not attach."""
-    files = tmp_path / "release"
-    shutil.copytree(CHECKOUT / "files/release", files)
-    replace(files / "choose.py", b'"--config.strict",', b"")
-    return files
+    """Give a checkout whose releases overlook, at their trial, what does not attach."""
+    checkout = tmp_path / "checkout"
+    left_out = shutil.ignore_patterns(".venv", ".git", ".lab", ".ansible", "build", ".*_cache")
+    shutil.copytree(CHECKOUT, checkout, symlinks=True, ignore=left_out)
+    replace(checkout / "files/release/choose.py", b'"--config.strict",', b"")
+    return checkout
 
 
 @pytest.mark.parametrize(
@@ -82,11 +84,8 @@ def test_bad_release_leaves_the_old_one_running(
 ) -> None:
     before = box.current()
     bad = fabricate(change)
-    status, output = box.play(
-        "site",
-        ebpf_exporter_artifact=str(bad),
-        __ebpf_exporter_release_files=str(overlooking),
-    )
+    tried = dataclasses.replace(box, checkout=overlooking)
+    status, output = tried.play("site", ebpf_exporter_artifact=str(bad))
     assert status != 0
     assert said in output, output[-3000:]
     assert box.current() == before

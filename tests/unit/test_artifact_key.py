@@ -131,18 +131,18 @@ def test_lock_has_the_files_that_are_entries_themselves(tmp_path):
 
 def test_bundle_has_what_the_roles_remember_for_targets_and_build_hosts():
     hosts = [
-        {"__ebpf_exporter_found": {"stat": {"exists": True, "path": "/c/artifacts/a/a.tar.gz"}}},
-        {"__prometheus_archive": {"stat": {"exists": True, "path": "/c/prometheus/p/p.tar.gz"}}},
-        {"__grafana_kept_files": ["/c/grafana/g"], "__ebpf_exporter_found": {"skipped": True}},
+        {"ebpf_exporter_artifact_path": "/c/artifacts/a/a.tar.gz"},
+        {"prometheus_archive_path": "/c/prometheus/p/p.tar.gz"},
+        {"grafana_kept_package": "/c/grafana/g"},
     ]
     builders = [
         {
             # Handed in by path, or of another host: never part of the bundle.
-            "__ebpf_exporter_found": {"stat": {"exists": True, "path": "/mine/a.tar.gz"}},
-            "__ebpf_exporter_kept_files": ["/c/sources/e.tar"],
-            "__toolchain_kept_files": ["/c/packages/a.tar", "/c/packages/b.tar"],
+            "ebpf_exporter_artifact_path": "/mine/a.tar.gz",
+            "ebpf_exporter_kept_sources": "/c/sources/e.tar",
+            "toolchain_kept_packages": ["/c/packages/a.tar", "/c/packages/b.tar"],
         },
-        {"__ebpf_exporter_found": {"stat": {"exists": False}}},
+        {},
     ]
     assert artifact.bundle_entries(hosts, builders) == [
         "/c/artifacts/a",

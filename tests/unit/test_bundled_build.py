@@ -49,8 +49,12 @@ BROUGHT = "/var/cache/linmonitor/toolchain"
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Let Ansible itself evaluate every case, in one run."""
     scratch = tmp_path_factory.mktemp("bundled")
-    # As the ebpf_exporter role hands it on.
-    common = {"linmonitor_sources": "{{ ebpf_exporter_sources }}", "asked": ASKED}
+    # As the roles hand them on.
+    common = {
+        "linmonitor_sources": "{{ ebpf_exporter_sources }}",
+        "toolchain_brought_sources": "{{ __toolchain_brought_sources }}",
+        "asked": ASKED,
+    }
     tasks: list[dict] = [
         {
             "ansible.builtin.set_fact": {

@@ -60,7 +60,7 @@ def expressions(path: Path) -> Iterator[str]:
 
 def documented() -> set[str]:
     """Names of docs/variables.md, which is made from these files."""
-    names = set(yaml.safe_load((CHECKOUT / "meta/playbook_variables.yml").read_text())["options"])
+    names = set(yaml.safe_load((CHECKOUT / "meta/variables.yml").read_text())["options"])
     for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml"):
         for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
             names |= entry["options"].keys()

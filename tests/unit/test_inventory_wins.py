@@ -55,7 +55,7 @@ def options(role: str) -> dict[str, dict]:
 
 
 PUBLIC = {name: option for role in ROLES for name, option in options(role).items()}
-OF_PLAYBOOKS = yaml.safe_load((CHECKOUT / "meta/playbook_variables.yml").read_text())["options"]
+OF_PLAYBOOKS = yaml.safe_load((CHECKOUT / "meta/variables.yml").read_text())["options"]
 
 
 def given(node: object) -> Iterator[str]:

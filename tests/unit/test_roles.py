@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_argument_specs(role):
 
 
 def playbook_options() -> dict:
-    return yaml.safe_load((CHECKOUT / variables.PLAYBOOK_VARIABLES).read_text())["options"]
+    return yaml.safe_load((CHECKOUT / variables.SHARED).read_text())["options"]
 
 
 @pytest.mark.parametrize("owner", [*ROLES, "playbooks"])
