@@ -74,6 +74,18 @@ def programs_sha256(root: str) -> str:
     return _sources.tree_sha256(root, ["."], leave_out=".md")
 
 
+def reproducible_tar(content: list[str], archive: str) -> list[str]:
+    """Return the command that packs the same bytes for the same content, whatever the umask.
+
+    `content` is what tar is told of it: names, folders to change to, patterns to leave out.
+    """
+    compress = ["--use-compress-program=gzip -n -9"] if archive.endswith(".gz") else []
+    return [
+        "tar", "--create", f"--file={archive}", "--sort=name", "--mtime=@0", "--owner=0",
+        "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", *compress, *content,
+    ]  # fmt: skip
+
+
 def bundle_entries(hosts: list[Mapping], builders: list[Mapping]) -> list[str]:
     """Return what a bundle holds: folders and files of the cache that roles tell of hosts.
 
@@ -122,5 +134,6 @@ class FilterModule:
             "locked_files": locked_files,
             "locked_sha256": locked_sha256,
             "programs_sha256": programs_sha256,
+            "reproducible_tar": reproducible_tar,
             "tree_sha256": tree_sha256,
         }

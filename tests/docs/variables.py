@@ -56,7 +56,7 @@ def render() -> str:
             lines += [f"## {title}", "", *(text(line) for line in spec["description"]), ""]
             same = "Its variables are those of the entry point above."
             lines += [*table(fresh), ""] if fresh else [same, ""]
-    lines += ["## Facts", "", "Roles and playbooks leave them behind for whoever comes after them.", ""]
+    lines += ["## Facts", "", "What roles and playbooks leave behind, for whoever comes after.", ""]
     lines += ["| fact | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {text(meaning)} |" for name, meaning in shared["facts"].items()]
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -165,3 +165,17 @@ def test_lock_knows_the_files_it_names_and_no_others():
     assert artifact.locked_sha256(lock, "artifacts/key/b.tar.gz") == "bbbb"
     assert artifact.locked_sha256(lock, "key/b.tar.gz") == ""
     assert artifact.locked_sha256("", "artifacts/key/b.tar.gz") == ""
+
+
+def test_archive_has_the_same_bytes_under_any_umask_and_order(tmp_path):
+    packed = []
+    for umask, names in (("0022", ("a", "b")), ("0077", ("b", "a"))):
+        folder = tmp_path / umask
+        script = f"umask {umask}; mkdir -p {folder}/d"
+        script += "".join(f"; echo {name} > {folder}/d/{name}; sleep 0.01" for name in names)
+        subprocess.run(["sh", "-c", f"{script}; chmod u+x {folder}/d/a"], check=True)
+        archive = str(tmp_path / f"{umask}.tar.gz")
+        command = artifact.reproducible_tar([f"--directory={folder}", "."], archive)
+        subprocess.run(command, check=True)
+        packed.append(Path(archive).read_bytes())
+    assert packed[0] == packed[1]

@@ -1,0 +1,55 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Refuse, on the controller, a host that a role cannot work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+# Few, because they are asked afresh: cached facts may be another kernel's.
+SUBSET = ["!all", "!min", "architecture", "distribution", "kernel", "service_mgr", "user"]
+
+
+def fault(host: str, facts: dict[str, Any], architectures: list[str]) -> str:
+    """Return why a role cannot work on a host; nothing where it can."""
+    if facts["ansible_effective_user_id"] != 0:
+        return (
+            f"This role needs become: true. On {host} it has to be root, and it is "
+            f"{facts['ansible_user_id']}: set become: true for the play or the role, or log in as "
+            f"root."
+        )
+    family, manager, machine = (
+        facts[f"ansible_{name}"] for name in ("os_family", "service_mgr", "architecture")
+    )
+    if architectures and (
+        family != "Debian" or manager != "systemd" or machine not in architectures
+    ):
+        return (
+            f"{host} is {family} with {manager} on {machine}. This role needs Debian or Ubuntu "
+            f"with systemd on {' or '.join(architectures)}."
+        )
+    return ""
+
+
+class ActionModule(ActionBase):
+    """Asks who Ansible is on the host and what the host is, and leaves the answers as facts."""
+
+    def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict[str, Any]:
+        """Return the facts, and a failure where the role cannot work."""
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {"architectures": {"type": "list", "elements": "str", "default": []}}
+        )
+        answer = self._execute_module(
+            "ansible.legacy.setup", module_args={"gather_subset": SUBSET}, task_vars=task_vars
+        )
+        if "ansible_facts" not in answer:
+            return answer
+        facts = answer["ansible_facts"]
+        said = fault((task_vars or {})["inventory_hostname"], facts, arguments["architectures"])
+        result.update(changed=False, ansible_facts=facts)
+        if said:
+            result.update(failed=True, msg=said)
+        return result
