@@ -93,10 +93,10 @@ dashboards: $(VENV)/.ready-test ## Generate files/dashboards
 
 PROMETHEUS ?= http://127.0.0.1:9090
 snapshot: $(VENV)/.ready-test ## Draw every panel from the Prometheus at PROMETHEUS into build/snapshot
-	$(BIN)/python -m dashboards.snapshot --prometheus $(PROMETHEUS) --out build/snapshot
+	$(BIN)/python -m tests.dashboards.snapshot --prometheus $(PROMETHEUS) --out build/snapshot
 
 bench-dashboards: $(VENV)/.ready-test ## Query time of the Fleet dashboard over 1,000 synthetic hosts
-	$(BIN)/python -m dashboards.bench
+	$(BIN)/python -m tests.dashboards.bench
 
 NAME ?=
 new-program: $(VENV)/.ready-test ## Write the folder of a new BPF program, NAME=…, and say what it lacks

@@ -1,3 +1,3 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Grafana dashboards as code, and what draws, measures and proves them (development only)."""
+"""Grafana dashboards as code: what files/dashboards is generated from (development only)."""

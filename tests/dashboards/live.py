@@ -14,8 +14,8 @@ import sys
 from dataclasses import dataclass
 from urllib.error import HTTPError
 
-from dashboards import reading
-from dashboards.api import Prometheus, Series, Window
+from tests.dashboards import reading
+from tests.dashboards.api import Prometheus, Series, Window
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models import units
 
-from dashboards import bench, metrics, reading, rules
+from dashboards import metrics, rules
 from dashboards.__main__ import TARGET, documents
+from tests.dashboards import bench, reading
 
 from .promql import calls, selectors, walk
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from dashboards import rules
-from dashboards.api import Prometheus, Window
 from dashboards.tools import ToolError, tool
+from tests.dashboards.api import Prometheus, Window
 
 from .live import answers, unhealthy
 from .standin import serve

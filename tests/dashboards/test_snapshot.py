@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from dashboards import reading, snapshot
-from dashboards.api import Series
-from dashboards.units import text
+from tests.dashboards import reading, snapshot
+from tests.dashboards.api import Series
+from tests.dashboards.units import text
 
 from .promql import selectors
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from dashboards.api import Prometheus
+from tests.dashboards.api import Prometheus
 from tests.dashboards.live import unhealthy
 from tests.kernel import net
 from tests.kernel.cases_block import BLOCK, CONFIGFS, null_disks, read_direct

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from dashboards import reading, rules
+from dashboards import rules
 from files.bpf.build import catalogue
+from tests.dashboards import reading
 from tests.dashboards.promql import selectors
 
 CHECKOUT = Path(__file__).parents[2]

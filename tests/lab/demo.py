@@ -154,7 +154,8 @@ def draw(port: int) -> None:
     """Render the dashboards without Grafana, so that there is something to look at."""
     url = f"http://127.0.0.1:{port}"
     query(port, "up")  # waits for the tunnel
-    command = [sys.executable, "-m", "dashboards.snapshot", "--prometheus", url, "--out", PICTURES]
+    module = "tests.dashboards.snapshot"
+    command = [sys.executable, "-m", module, "--prometheus", url, "--out", PICTURES]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DemoError(f"the dashboards could not be drawn:\n{done.stderr}")

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from dashboards import rules
-from dashboards.reading import documents
+from tests.dashboards.reading import documents
 
 TEXT = (rules.ROOT / "docs/runbooks.md").read_text()
 NAMES = [

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from dashboards import metrics, rules
-from dashboards.api import Prometheus, Window
 from tests.dashboards import workload
+from tests.dashboards.api import Prometheus, Window
 from tests.dashboards.live import Answer, answers, unhealthy
 
 # Of workload, of which the last minute is looked at: the first rules come after a minute.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Draw every panel of every dashboard from a live Prometheus, without Grafana.
 
-python -m dashboards.snapshot --prometheus http://localhost:9090 --out DIR
+python -m tests.dashboards.snapshot --prometheus http://localhost:9090 --out DIR
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-FOLDER = Path(__file__).parent.parent / "files/dashboards"
+FOLDER = Path(__file__).parents[2] / "files/dashboards"
 # What a variable stands for while a dashboard shows everything.
 ALL = ".+"
 RATE_INTERVAL = "2m"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Time every query of Kernel / Fleet over many synthetic hosts, on the real Prometheus.
 
-python -m dashboards.bench [--hosts 1000]
+python -m tests.dashboards.bench [--hosts 1000]
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dashboards.tools import tool
+
 from . import reading
 from .api import Prometheus, Window
-from .tools import tool
 
 LIMIT = 2.0  # seconds that one panel may take
 STEP = 30  # seconds between recorded values, as in the rules
