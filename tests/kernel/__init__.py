@@ -1,3 +1,3 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Proof, on real kernels, that the programs' numbers are true."""

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measure what the programs cost, in nanoseconds per event and as ratios.
 
     python -m tests.kernel.bench --artifact DIR

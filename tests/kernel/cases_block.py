@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Block I/O with known truth, on null_blk or on the machine's own disk."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What bpf_program_info forecasts of each variant, against what its trial says."""
 
 from __future__ import annotations

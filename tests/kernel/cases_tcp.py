@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """TCP with known truth: the kernel's counters, ss, clocks and captures."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run the real exporter with the service's rights and read its metrics.
 
 It listens on a Unix socket: scraping over TCP would be counted by the very

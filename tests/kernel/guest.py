@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run all cases on the running kernel; write rows as JSON.
 
 Several exporters watch the same workloads: one with the preferred variant of each

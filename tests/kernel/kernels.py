@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fetch kernel images of Debian's archive and boot them under virtme-ng.
 
 apt itself, with a configuration of its own, checks the signed Release files

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Look into BPF maps and programs with the bpf() system call: leaks, full maps, skipped runs."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prove every program's numbers on every kernel; print one accuracy table.
 
 python -m tests.kernel.matrix --artifact DIR [--short] [--kernel 5.10 ...] [--write-docs]

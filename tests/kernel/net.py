@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Three network namespaces in a row: client, router, server.
 
 The client's peers are public addresses and the server's are private ones, so

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The helper headers: slots round up, and relocations find both old and new forms."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every request finds its own issue time again, however their addresses collide."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Folders of programs become one catalogue, and a folder that is wrong says where."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Join what people know about the programs: a folder has one folder per program.
 
 As a script: print `<config>/<variant>` for every object that a folder asks for.

@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Write manifest.json of an artifact: its inputs, files and joined catalogue.
 
 What people know comes from each program.yml; metrics and labels come from the

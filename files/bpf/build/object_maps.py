@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read maps and programs from a compiled BPF object.
 
 A map is a variable in the section `.maps` whose struct type says everything:

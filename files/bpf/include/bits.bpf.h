@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Logarithms for histogram slots. A slot's label is its upper bound ("le"),
 // so a slot is found by rounding up: log2_ceil(4) is 2, log2_ceil(5) is 3.

@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The few kernel types our programs read, declared by hand. Only names and
 // kinds count: libbpf rewrites every offset for the running kernel (CO-RE).

@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Exported maps: u64 values that only grow. A program names its drop counter
 // before the include: `#define DROPPED tcp_rtt_dropped_total`.

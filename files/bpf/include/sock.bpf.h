@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // TCP types, from net/sock.h, linux/tcp.h and net/tcp.h, and the labels that
 // all TCP programs share.
