@@ -1,9 +1,11 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write docs/variables.md from the argument specifications of roles and playbooks."""
+"""Write docs/variables.md, and comments of defaults, from the argument specifications."""
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import yaml
@@ -62,5 +64,28 @@ def render() -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+DEFAULTS_HEAD = """\
+---
+# The comments are from meta/argument_specs.yml, which says more: `make docs` writes them.
+"""
+
+
+def commented(role: Path) -> str:
+    """Return a role's defaults with the first sentence of what each variable means above it."""
+    specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    options = {name: option for spec in specs.values() for name, option in spec["options"].items()}
+    written = DEFAULTS_HEAD
+    for line in (role / "defaults/main.yml").read_text().splitlines():
+        if line.startswith(("#", "---")) or not line:
+            continue
+        if name := re.match(r"\w+(?=:)", line):
+            sentence = re.split(r"(?<=\w\.)\s", text(options[name[0]]["description"]))[0]
+            written += "\n" + textwrap.indent(textwrap.fill(sentence, 114), "# ") + "\n"
+        written += line + "\n"
+    return written
+
+
 if __name__ == "__main__":
     (CHECKOUT / PAGE).write_text(render())
+    for role in sorted((CHECKOUT / "roles").iterdir()):
+        (role / "defaults/main.yml").write_text(commented(role))

@@ -36,6 +36,12 @@ def test_defaults_are_those_of_the_argument_specs(role):
     assert load(role, "defaults/main.yml") == specified
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_have_the_comments_of_the_argument_specs(role):
+    written = (CHECKOUT / "roles" / role / "defaults/main.yml").read_text()
+    assert written == variables.commented(CHECKOUT / "roles" / role), "run `make docs`"
+
+
 def playbook_options() -> dict:
     return yaml.safe_load((CHECKOUT / variables.SHARED).read_text())["options"]
 
