@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.lab.prometheus import tool
+
 from . import reading
 from .api import Prometheus, Window
-from .tools import tool
 
 LIMIT = 2.0  # seconds that one panel may take
 STEP = 30  # seconds between recorded values, as in the rules

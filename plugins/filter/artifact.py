@@ -28,7 +28,6 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FOUND = ("__ebpf_exporter_found", "__prometheus_archive")
 KEPT = (
     "__ebpf_exporter_kept_files",
-    "__prometheus_kept_files",
     "__toolchain_kept_files",
     "__grafana_kept_files",
 )
