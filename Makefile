@@ -18,7 +18,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf \
-  dashboards snapshot bench-dashboards new-program docs lock pin preflight
+  dashboards snapshot bench-dashboards new-program docs lock pin preflight prometheus-archive
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ preflight: $(VENV)/.ready ## Show which programs each target can run; change not
 
 clean: $(VENV)/.ready ## Stop the servers in INVENTORY; delete nothing
 	$(call play,playbooks/stop.yml)
+
+prometheus-archive: $(VENV)/.ready ## Compile an archive of Prometheus to hand in, where its releases do not answer
+	@$(BIN)/python -m tests.lab.prometheus
 
 demo: $(VENV)/.ready-demo ## See this machine's own disk latency, in a throw-away host
 	$(BIN)/python -m tests.lab.demo up

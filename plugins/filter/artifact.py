@@ -28,7 +28,6 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FOUND = ("ebpf_exporter_artifact_path", "prometheus_archive_path")
 KEPT = (
     "ebpf_exporter_kept_sources",
-    "prometheus_kept_sources",
     "toolchain_kept_packages",
     "grafana_kept_package",
 )

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dashboards.tools import tool
+from tests.lab.prometheus import tool
 
 from . import reading
 from .api import Prometheus, Window

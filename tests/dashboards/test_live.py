@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from dashboards import rules
-from dashboards.tools import ToolError, tool
 from tests.dashboards.api import Prometheus, Window
+from tests.lab.hosts import LabError
+from tests.lab.prometheus import tool
 
 from .live import answers, unhealthy
 from .standin import serve
@@ -64,7 +65,7 @@ def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prometheus")
     try:
         binary = tool("prometheus")
-    except ToolError as error:
+    except LabError as error:
         pytest.fail(str(error))
     standin = serve(rules.ROOT / "files/bpf")
     threading.Thread(target=standin.serve_forever, daemon=True).start()

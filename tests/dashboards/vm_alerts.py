@@ -26,9 +26,9 @@ from pathlib import Path
 import yaml
 
 from dashboards import rules
-from dashboards.tools import tool
 from tests.dashboards.vm_faults import EXPORTER, FAULTS
 from tests.kernel import kernels, matrix
+from tests.lab.prometheus import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 SERIES = "6.12"

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.lab import prometheus
 from tests.lab.hosts import CHECKOUT, Lab, LabError
 
 LAB = Lab("demo")
@@ -199,16 +200,17 @@ def up() -> None:
     with phase("Booting the host"):
         end_tunnel()
         LAB.up({HOST: "bookworm"}, {f"linmonitor_{group}": [HOST] for group in GROUPS})
-    source = "release" if answers(RELEASES) else "module"
     choices = {
-        "prometheus_source": source,
         "prometheus_scrape_interval": "5s",
         # Where its repository is out of reach the demo goes on, and draws the panels itself.
         "grafana_enabled": "auto",
         "grafana_secrets_dir": str(SECRETS),
     }
-    extra = [part for name, value in choices.items() for part in ("-e", f"{name}={value}")]
+    compiled = not answers(RELEASES)
     with phase("Building what the cache lacks (minutes at the first time)"):
+        if compiled:
+            choices |= prometheus.handed_in()
+        extra = [part for name, value in choices.items() for part in ("-e", f"{name}={value}")]
         play("playbooks/build.yml", *extra)
     with phase("Deploying: ansible-playbook site.yml"):
         deployed = play("site.yml", *extra)
@@ -239,8 +241,8 @@ def up() -> None:
             print(f"    {'':<14} as admin, whose password is in {SECRETS}/{HOST}/admin_password")
     print(f"    {'Pictures':<14} file://{PICTURES}/index.html")
     print("    The pictures are the dashboards' panels, drawn without Grafana.")
-    if source == "module":
-        print("    This Prometheus was built from its Go module: the API without the web UI.")
+    if compiled:
+        print("    This Prometheus was compiled from its Go module: the API without the web UI.")
     print(f"\nDone in {time.monotonic() - started:.0f} s. `make demo-clean` removes all of it.")
 
 

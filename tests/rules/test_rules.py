@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from dashboards import rules
-from dashboards.tools import ToolError, tool
+from tests.lab.hosts import LabError
+from tests.lab.prometheus import tool
 
 HERE = Path(__file__).parent
 NAMES = ["biolatency", "tcp-rtt"]
@@ -33,7 +34,7 @@ def promtool() -> Path:
     """Return the real promtool; without it nothing here is proved, so its absence is a failure."""
     try:
         return tool("promtool")
-    except ToolError as error:
+    except LabError as error:
         pytest.fail(str(error))
 
 
