@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import filecmp
+import grp
 import json
 import os
 import pwd
@@ -302,6 +303,45 @@ def keep_copy(path):
         os.chmod(draft, stat.S_IMODE(before.st_mode))
     os.rename(draft, copy)
     return copy
+
+
+def compare(path, content, owner, group, mode):
+    # type: (str, str, str, str, str) -> tuple
+    """Return what a file holds, and whether that, its owner, group and mode are the wanted ones."""
+    try:
+        with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+            before = stream.read()
+        status = os.lstat(path)
+    except OSError:
+        return "", False
+    same = before == content and stat.S_IMODE(status.st_mode) == int(mode, 8)
+    try:
+        ids = pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError:
+        return before, False
+    return before, same and stat.S_ISREG(status.st_mode) and ids == (status.st_uid, status.st_gid)
+
+
+def write(path, content, owner, group, mode):
+    # type: (str, str, str, str, str) -> None
+    """Put a file in its place, whole; nobody else can read it before it has its mode."""
+    uid, gid = pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid
+    for folder in reversed(missing_parents(path)):
+        os.mkdir(folder)
+        os.chown(folder, uid, gid)
+        os.chmod(folder, 0o755)  # whatever the umask is
+    handle, draft = tempfile.mkstemp(prefix=".linmonitor-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chown(draft, uid, gid)
+        os.chmod(draft, int(mode, 8))
+        os.rename(draft, path)
+    except OSError:
+        os.unlink(draft)
+        raise
 
 
 def take_away(path, entry):

@@ -8,11 +8,11 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: grafana_info
-short_description: Say which Grafana a host has, where it keeps what, and which datasources it knows
+short_description: Say which Grafana a host has, whether it is well, and which datasources it knows
 version_added: 1.0.0
 description:
-  - Reads the unit, its environment, the settings and the database; changes nothing and logs in
-    nowhere. No value that could be a secret is returned.
+  - Reads the unit, its environment, the settings and the database, and asks a Grafana that runs how
+    it is; changes nothing and logs in nowhere. No value that could be a secret is returned.
   - Settings are looked up as Grafana does. Arguments C(cfg:) of the unit win over variables C(GF_)
     of its environment, these over the settings' file, and that over arguments C(cfg:default.).
 author:
@@ -66,6 +66,20 @@ active:
   description: Whether the unit runs.
   returned: always
   type: bool
+given_up:
+  description: >-
+    Whether systemd has given it up, or starts it again and again, as it does with one that takes
+    longer to fail than systemd counts.
+  returned: always
+  type: bool
+healthy:
+  description: Whether it answers at RV(url) that its database is well.
+  returned: always
+  type: bool
+answers_version:
+  description: The version that it says it is; empty where it does not answer.
+  returned: always
+  type: str
 enabled:
   description: Whether the unit starts at boot.
   returned: always
@@ -128,17 +142,24 @@ datasources_known:
 """
 
 import configparser
+import http.client
+import json
 import os
 import re
 import sqlite3
+import ssl
+import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
 
 PACKAGES = ("grafana", "grafana-enterprise")
 PROPERTIES = (
-    "LoadState", "ActiveState", "UnitFileState", "User", "Group", "Environment",
+    "LoadState", "ActiveState", "NRestarts", "UnitFileState", "User", "Group", "Environment",
     "EnvironmentFiles", "ExecStart", "WorkingDirectory",
 )  # fmt: skip
+# Starts by systemd itself without anybody's doing, after which it is not worth to wait longer.
+RESTARTS = 4
+ANSWER_SECONDS = 5
 UNIT = "grafana-server.service"
 CONFIG = "/etc/grafana/grafana.ini"
 # What the unit of the packages passes, for a host that has none yet.
@@ -289,6 +310,30 @@ def datasources(database):
     return found, True
 
 
+def health(url):
+    # type: (str) -> dict
+    """Return what Grafana says of itself; nothing where it does not answer."""
+    # It is on this host: no proxy, and its certificate has another name than the loopback.
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+    )
+    try:
+        with direct.open(url + "/api/health", timeout=ANSWER_SECONDS) as answer:
+            said = json.loads(answer.read().decode("utf-8"))
+    except (OSError, ValueError, http.client.HTTPException):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def given_up(shown):
+    # type: (dict) -> bool
+    """Say whether waiting for the unit is in vain."""
+    restarts = int(shown.get("NRestarts") or 0)
+    waits = shown.get("ActiveState") == "activating"
+    return shown.get("ActiveState") == "failed" or (waits and restarts >= RESTARTS)
+
+
 def package(listed):
     # type: (str) -> dict
     """Return the installed package of dpkg-query's lines."""
@@ -321,12 +366,17 @@ def main():
     found = package(listed)
     known, whole = datasources(settings.database())
     listen, url = settings.listener()
+    active = shown.get("ActiveState") in ("active", "activating", "reloading")
+    said = health(url) if active and url else {}
     module.exit_json(
         changed=False,
         package=found,
         present=bool(found["name"]) or loaded,
         left=[path for path in LEFT if os.path.exists(path)],
-        active=shown.get("ActiveState") in ("active", "activating", "reloading"),
+        active=active,
+        given_up=given_up(shown),
+        healthy=said.get("database") == "ok",
+        answers_version=str(said.get("version") or ""),
         enabled=shown.get("UnitFileState", "").startswith("enabled"),
         user=shown.get("User") or "root",
         group=shown.get("Group") or "root",

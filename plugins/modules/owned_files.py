@@ -14,7 +14,7 @@ description:
   - With O(state=present) a role says what it is about to write. What is there and not ours is
     answered in RV(foreign) and nothing is changed; else the record
     C(/var/lib/linmonitor/installed/NAME.json) is written, before the files, so that a run that is
-    cut off leaves nothing that nobody owns. The role writes its files afterwards.
+    cut off leaves nothing that nobody owns. Then O(files) are written; the role writes the others.
   - A file is ours if it is recorded, or carries the line C(Managed by linmonitor.stack) in a
     comment, or is named in O(known).
   - With O(state=absent) what is recorded goes, file by file. Adopted originals come back, with the
@@ -29,8 +29,10 @@ attributes:
     support: full
     description: Says what it would record or remove.
   diff_mode:
-    support: none
-    description: Records are not shown.
+    support: partial
+    description: >-
+      Shows what differs in O(files), but no secrets and no record, and of long files only how many
+      lines they have.
 options:
   name:
     description: Whose files these are.
@@ -53,6 +55,37 @@ options:
     type: list
     elements: path
     default: []
+  files:
+    description:
+      - Files to write, each whole or not at all, and only those that differ.
+      - One that lies in none of O(trees) and is not O(unmarked) counts as one of O(paths). Folders
+        above it that are missing are made with its owner and group.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Where it lies.
+        type: path
+        required: true
+      content:
+        description: What it holds.
+        type: str
+      secret:
+        description: What it holds, where nobody may see that.
+        type: str
+      owner:
+        description: Its owner.
+        type: str
+        default: root
+      group:
+        description: Its group.
+        type: str
+        default: root
+      mode:
+        description: Its mode, in octal digits.
+        type: str
+        default: "0644"
   folders:
     description: Folders that others may use too; only what did not exist counts as made.
     type: list
@@ -133,6 +166,15 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: owned.foreign | length == 0
 
+- name: Write it
+  linmonitor.stack.owned_files:
+    name: prometheus
+    files:
+      - path: /etc/linmonitor/prometheus/prometheus.yml
+        content: "# Managed by linmonitor.stack\n"
+        group: linmonitor-prometheus
+        mode: "0640"
+
 - name: Take it away and leave the data
   linmonitor.stack.owned_files:
     name: prometheus
@@ -163,6 +205,12 @@ foreign:
       type: bool
   sample:
     - {kind: file, path: /etc/a.conf, reason: is there and not ours, package: a, adoptable: true}
+written:
+  description: Those of O(files) that were written, because they differed.
+  returned: when state is present
+  type: list
+  elements: str
+  sample: [/etc/linmonitor/prometheus/prometheus.yml]
 missing:
   description: Those of the listed paths and recorded folders that do not exist yet.
   returned: when state is present
@@ -215,7 +263,11 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import _owned
 
 UNITS = "/etc/systemd/system"
 LOCAL = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
-KINDS = ("paths", "unmarked", "folders", "trees", "data", "users", "groups", "units", "notes")
+KINDS = (
+    "paths", "unmarked", "files", "folders", "trees", "data", "users", "groups", "units", "notes",
+)  # fmt: skip
+# A person reads no longer difference.
+SHOWN_LINES = 400
 
 
 def exists(lookup, name):
@@ -225,6 +277,12 @@ def exists(lookup, name):
     except KeyError:
         return False
     return True
+
+
+def short(text):
+    """Return a text, or how long it is where nobody would read it."""
+    lines = text.count("\n")
+    return text if lines <= SHOWN_LINES else "%s lines\n" % lines
 
 
 class Owner:
@@ -241,6 +299,8 @@ class Owner:
         self.known = set(self.params["known"])
         self.changed = False
         self.kept = []
+        self.written = []
+        self.diff = []
 
     def _run(self, *command):
         return self.module.run_command(list(command), environ_update={"LC_ALL": "C"})
@@ -328,7 +388,19 @@ class Owner:
 
     def _files(self):
         units = [os.path.join(UNITS, unit) for unit in self.params["units"]]
-        return self.params["paths"] + units + self.params["unmarked"]
+        return self.params["paths"] + units + self.params["unmarked"] + self._marked_files()
+
+    def _marked_files(self):
+        """Return those to write that are recorded one by one."""
+        trees = [os.path.realpath(path) for path in self.params["trees"]] + self.record["trees"]
+        listed = {_owned.resolved(path) for path in self.params["unmarked"]}
+        paths = [file["path"] for file in self.params["files"]]
+        return [
+            path
+            for path in paths
+            if _owned.resolved(path) not in listed
+            and not any(_owned.within(_owned.resolved(path), tree) for tree in trees)
+        ]
 
     def _adopt(self, foreign):
         """Keep copies, and the states of units that ours will stand for."""
@@ -399,7 +471,23 @@ class Owner:
             self._act(_owned.save, self.record_file, self.record)
         if self.left:
             self._act(os.unlink, self.left_file)
-        return self._answer([], self.record)
+        answer = self._answer([], self.record)
+        for file in self.params["files"]:
+            self._write(file)
+        return dict(answer, changed=self.changed, written=self.written)
+
+    def _write(self, file):
+        """Write one file where it differs, and remember what to show of it."""
+        path = file["path"]
+        content = file["content"] if file["secret"] is None else file["secret"]
+        before, same = _owned.compare(path, content, file["owner"], file["group"], file["mode"])
+        if same:
+            return
+        self.written.append(path)
+        self._act(_owned.write, path, content, file["owner"], file["group"], file["mode"])
+        if file["secret"] is None and before != content:
+            shown = dict(before_header=path, after_header=path)
+            self.diff.append(dict(shown, before=short(before), after=short(content)))
 
     def _answer(self, foreign, record):
         listed = self._files() + self.params["trees"] + self.params["data"]
@@ -407,6 +495,7 @@ class Owner:
         return dict(
             changed=self.changed,
             foreign=foreign,
+            written=[],
             record=record,
             missing=sorted({path for path in listed if not os.path.lexists(path)}),
             resolved={path: os.path.realpath(path) for path in self.params["data"]},
@@ -583,6 +672,21 @@ def main():
             state=dict(type="str", default="present", choices=["present", "absent"]),
             paths=lists,
             unmarked=lists,
+            files=dict(
+                type="list",
+                elements="dict",
+                default=[],
+                options=dict(
+                    path=dict(type="path", required=True),
+                    content=dict(type="str"),
+                    secret=dict(type="str", no_log=True),
+                    owner=dict(type="str", default="root"),
+                    group=dict(type="str", default="root"),
+                    mode=dict(type="str", default="0644"),
+                ),
+                required_one_of=[("content", "secret")],
+                mutually_exclusive=[("content", "secret")],
+            ),
             folders=lists,
             trees=lists,
             data=lists,
@@ -602,7 +706,7 @@ def main():
         answer = owner.absent() if module.params["state"] == "absent" else owner.present()
     except (OSError, ValueError) as error:
         module.fail_json(msg="%s: %s" % (module.params["name"], to_native(error)))
-    module.exit_json(**answer)
+    module.exit_json(diff=owner.diff, **answer)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -232,3 +234,50 @@ ENTERPRISE = "grafana-enterprise 13.2.3 install installed\n"
 def test_packages(listed, name, held):
     found = grafana_info.package(listed)
     assert (found["name"], found["held"]) == (name, held)
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "expected"),
+    [
+        ("active", "0", False),
+        ("active", "9", False),
+        ("activating", "0", False),
+        ("activating", "4", True),
+        ("failed", "0", True),
+        ("inactive", "", False),
+    ],
+)
+def test_waiting_ends_when_systemd_has_given_up(state, restarts, expected):
+    assert grafana_info.given_up({"ActiveState": state, "NRestarts": restarts}) is expected
+
+
+class Answer(BaseHTTPRequestHandler):
+    said: bytes
+
+    def do_GET(self):
+        self.wfile.write(self.said)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b'HTTP/1.0 200 OK\r\n\r\n{"database": "ok"}', {"database": "ok"}),
+        (b"HTTP/1.0 200 OK\r\n\r\n[]", {}),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", {}),
+        (b"HTTP/1.0 503 Busy\r\n\r\n{}", {}),
+        (b"SSH-2.0\r\n", {}),
+        (b"", {}),
+    ],
+)
+def test_health_is_what_grafana_says(said, expected, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:9")
+    Answer.said = said
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    assert grafana_info.health(f"http://127.0.0.1:{server.server_port}") == expected
+    server.shutdown()
+    server.server_close()
+    assert grafana_info.health(f"http://127.0.0.1:{server.server_port}") == {}

@@ -14,11 +14,6 @@ from role_play import CHECKOUT, play
 
 ROLE = CHECKOUT / "roles/grafana"
 GOOD = {"uid": "a", "title": "A"}
-POINT = {
-    "name": "people",
-    "receivers": [{"uid": "a", "type": "email", "settings": {"addresses": "a@example.com"}}],
-}
-
 # What is set, and words of the one fault that must come of it.
 CASES: dict[str, tuple[dict, str]] = {
     "nothing": ({}, ""),
@@ -45,15 +40,6 @@ CASES: dict[str, tuple[dict, str]] = {
     "absent authority": ({"grafana_prometheus_ca": "/absent"}, "grafana_prometheus_ca"),
     "address": ({"grafana_prometheus_url": "localhost:9090"}, "not an http address"),
     "interval": ({"grafana_scrape_interval": "often"}, "not a time such as 15s"),
-    "contact point": ({"grafana_contact_points": [POINT]}, ""),
-    "nameless contact point": (
-        {"grafana_contact_points": [{"receivers": POINT["receivers"]}]},
-        "grafana_contact_points needs a name",
-    ),
-    "receiver without uid": (
-        {"grafana_contact_points": [{"name": "a", "receivers": [{"type": "email"}]}]},
-        "uid, type and settings",
-    ),
     "no dashboards": ({"grafana_dashboards_dir": "/absent"}, "holds no dashboard: /absent"),
     "flat ini": ({"grafana_ini": {"http_port": 80}}, "one-line settings by section"),
     "two lines of ini": ({"grafana_ini": {"smtp": {"host": "a\nb"}}}, "one-line settings"),

@@ -27,7 +27,7 @@ class Host:
         self.root = root
         self.dashboards = root / "dashboards"
         self.dashboards.mkdir()
-        for kind in ("dashboards", "datasources", "alerting"):
+        for kind in ("dashboards", "datasources"):
             (root / "provisioning" / kind).mkdir(parents=True)
         (root / "VERSION").write_text("13.2.3\n")
         (root / "password").write_text("first\n")
@@ -191,21 +191,6 @@ def test_v2_dashboard_is_left_out(host):
 
 
 QUERY = {"queries": [{"refId": "A", "datasource": {"uid": "linmonitor"}, "expr": "up"}]}
-RECEIVER = {"uid": "hook", "type": "webhook", "settings": {"url": "https://example.com"}}
-
-
-def test_contact_points_are_listed(host):
-    host.provision("alerting", contactPoints=[{"name": "people", "receivers": [RECEIVER]}])
-    (found,) = host.start().answer("GET", "/api/v1/provisioning/contact-points", {})
-    assert (found["name"], found["type"], found["provenance"]) == ("people", "webhook", "file")
-
-
-@pytest.mark.parametrize("missing", ["uid", "type", "settings"])
-def test_incomplete_contact_point_stops_the_start(host, missing):
-    receiver = {key: value for key, value in RECEIVER.items() if key != missing}
-    host.provision("alerting", contactPoints=[{"name": "people", "receivers": [receiver]}])
-    with pytest.raises(ValueError, match="people"):
-        host.start()
 
 
 def test_query_proves_itself_to_prometheus(host):

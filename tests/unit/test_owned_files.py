@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -20,6 +21,7 @@ THEIRS = "theirs\n"
 UNIT = "linmonitor-test.service"
 fault_of_place = _owned.fault_of_place
 ME = pwd.getpwuid(os.getuid()).pw_name
+MY_GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
 @pytest.fixture
@@ -46,6 +48,8 @@ def own(run, host):
         for kind in ("paths", "unmarked", "folders", "trees", "data", "known"):
             if kind in arguments:
                 arguments[kind] = [str(host / name) for name in arguments[kind]]
+        for file in arguments.get("files", []):
+            file |= {"path": str(host / file["path"]), "owner": ME, "group": MY_GROUP}
         return run(owned_files, name="a", state=state, **arguments)
 
     return call
@@ -60,6 +64,72 @@ def test_record_is_written_before_the_files(own, host):
     record = json.loads((host / "state/installed/a.json").read_text())
     assert list(record["files"]) == [str(host / "etc/a.conf")]
     assert not (host / "etc/a.conf").exists()
+
+
+def test_files_are_recorded_and_written_in_one(own, host):
+    file = {"path": "etc/new/a.conf", "content": OURS, "mode": "0640"}
+    answer = own(files=[dict(file)])
+    path = host / "etc/new/a.conf"
+    assert answer["written"] == [str(path)]
+    assert str(path) in answer["record"]["files"]
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (OURS, 0o640)
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+    again = own(files=[dict(file)])
+    assert (again["changed"], again["written"]) == (False, [])
+    path.chmod(0o644)
+    assert own(files=[dict(file)])["written"] == [str(path)]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["a.conf"]
+
+
+def test_file_of_somebody_else_is_not_written(own, host):
+    (host / "etc/a.conf").write_text(THEIRS)
+    file = {"path": "etc/a.conf", "content": OURS}
+    answer = own(files=[dict(file)])
+    assert (answer["written"], len(answer["foreign"])) == ([], 1)
+    assert (host / "etc/a.conf").read_text() == THEIRS
+    own(files=[dict(file)], adopt=True)
+    assert (host / "etc/a.conf").read_text() == OURS
+    own("absent")
+    assert (host / "etc/a.conf").read_text() == THEIRS
+
+
+def test_file_of_a_tree_needs_no_marker(own, host):
+    own(trees=["etc/own"])
+    answer = own(files=[{"path": "etc/own/plain", "content": "plain"}])
+    assert answer["foreign"] == []
+    assert answer["record"]["files"] == {}
+    (host / "etc/own/plain").write_text("changed")
+    assert own(files=[{"path": "etc/own/plain", "content": "plain"}])["changed"]
+    own("absent")
+    assert not (host / "etc/own").exists()
+
+
+def test_check_mode_says_what_it_would_write(own, host):
+    file = {"path": "etc/new/a.conf", "content": OURS}
+    answer = own(files=[file], _ansible_check_mode=True, _ansible_diff=True)
+    assert answer["changed"]
+    assert [(shown["before"], shown["after"]) for shown in answer["diff"]] == [("", OURS)]
+    assert listed(host) == ["etc", "units"]
+
+
+def test_secrets_and_long_files_are_not_shown(own, host):
+    files = [
+        {"path": "etc/secret", "secret": "hunter2"},
+        {"path": "etc/long", "content": "long\n" * 9400},
+    ]
+    answer = own(trees=["etc"], known=["etc"], files=files, _ansible_diff=True)
+    assert "hunter2" not in json.dumps(answer)
+    assert [shown["after"] for shown in answer["diff"]] == ["9400 lines\n"]
+    assert (host / "etc/secret").read_text() == "hunter2"
+
+
+def test_file_that_cannot_be_written_leaves_no_draft(own, host):
+    (host / "etc/own/a").mkdir(parents=True)
+    answer = own(
+        trees=["etc/own"], known=["etc/own"], files=[{"path": "etc/own/a", "content": "a"}]
+    )
+    assert answer["failed"]
+    assert listed(host / "etc/own") == ["a"]
 
 
 def test_second_run_changes_nothing(own, host):

@@ -99,12 +99,10 @@ def test_given_password_is_not_written_on_the_controller():
     assert made_up("admin_password") != GIVEN
 
 
-def test_contact_points_are_those_given(host):
-    (point,) = ask(host, "/api/v1/provisioning/contact-points")
-    assert (point["name"], point["uid"], point["type"]) == ("people", "hook", "webhook")
-    file = host.file("/etc/grafana/provisioning/alerting/linmonitor.yml")
+def test_settings_are_kept_from_others(host):
+    file = host.file("/etc/grafana/grafana.ini")
     assert (file.user, file.group, file.mode) == ("root", "grafana", 0o640)
-    assert SECRETS["webhook_token"] in file.content_string
+    assert SECRETS["smtp_password"] in file.content_string
 
 
 def test_no_secret_was_ever_shown():
