@@ -53,9 +53,10 @@ def _unpack(archive: Path, name: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as bundle, tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         member = next((m for m in bundle if m.isreg() and Path(m.name).name == name), None)
-        if member is not None:
+        content = bundle.extractfile(member) if member else None
+        if content:
             unpacked = Path(scratch, name)
             with unpacked.open("wb") as file:
-                shutil.copyfileobj(bundle.extractfile(member), file)
+                shutil.copyfileobj(content, file)
             unpacked.chmod(0o755)
             unpacked.rename(target)
