@@ -29,7 +29,7 @@ class Metric:
     selector: str = HOSTS
     by: tuple[str, ...] = ("instance",)
     # Of the alerts that watch it, the one whose threshold has the unit of its panels.
-    alert: str | None = None
+    alert: str = ""
 
     @property
     def config(self) -> str:

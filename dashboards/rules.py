@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import yaml
@@ -17,7 +18,7 @@ ALERTS = ROOT / "templates/prometheus/rules/alerts.yml.j2"
 RUNBOOKS = "https://github.com/linmonitor/ansible-collection-stack/blob/main/docs/runbooks.md"
 
 # As in the role's template task; trim_blocks is Ansible's own default.
-DELIMITERS = {
+DELIMITERS: dict[str, Any] = {
     "variable_start_string": "[[",
     "variable_end_string": "]]",
     "block_start_string": "[%",

@@ -61,6 +61,8 @@ PARTS: dict[str, Part] = {
             ["yamllint", "--strict", "."],
             ["ruff", "check", "."],
             ["ruff", "format", "--check", "."],
+            ["mypy"],
+            ["antsibull-changelog", "lint"],
             # A home of its own: it installs a copy of the collection there and lints against that.
             ["env", "ANSIBLE_HOME=.ansible", "ansible-lint", "--offline"],
         ],

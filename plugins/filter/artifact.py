@@ -18,6 +18,7 @@ short_description: Name an artifact by what it is made from
 version_added: 1.0.0
 description:
   - Used by the ebpf_exporter and prometheus roles and by the playbooks.
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

@@ -18,6 +18,7 @@ short_description: Say where things lie on the controller
 version_added: 1.0.0
 description:
   - Used by all roles that keep something on the controller, and by the playbooks.
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

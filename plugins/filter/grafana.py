@@ -23,6 +23,7 @@ short_description: Look at keys, dashboards and settings before a host is touche
 version_added: 1.0.0
 description:
   - Used by the grafana role, by C(playbooks/grafana.yml) and by C(playbooks/verify.yml).
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

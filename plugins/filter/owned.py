@@ -10,6 +10,7 @@ short_description: Say what is there and not ours, and which variable is the way
 version_added: 1.0.0
 description:
   - Used by roles after M(linmonitor.stack.owned_files).
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

@@ -12,6 +12,7 @@ short_description: Turn answers about kernels and programs into a report and its
 version_added: 1.0.0
 description:
   - Used by C(playbooks/preflight.yml).
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

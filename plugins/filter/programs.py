@@ -15,6 +15,7 @@ short_description: Read folders of BPF programs
 version_added: 1.0.0
 description:
   - Used by the bpf_programs, ebpf_exporter and prometheus roles.
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

@@ -17,6 +17,7 @@ short_description: Say what to open after a run, as whom, and what was left out
 version_added: 1.0.0
 description:
   - Used by C(playbooks/summary.yml).
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

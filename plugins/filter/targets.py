@@ -22,6 +22,7 @@ short_description: Say where servers listen, where others reach them and who may
 version_added: 1.0.0
 description:
   - Used by the ebpf_exporter, prometheus and grafana roles and by the playbooks.
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

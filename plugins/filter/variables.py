@@ -18,6 +18,7 @@ short_description: Find variables of an inventory that nothing reads
 version_added: 1.0.0
 description:
   - Used by C(playbooks/variables.yml).
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

@@ -14,7 +14,7 @@ import struct
 import sys
 from array import array
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Set, Union
+from typing import Dict, List, Literal, NamedTuple, Optional, Set, Union
 
 MAGIC = 0xEB9F
 # The kernel's own limits on type numbers and string offsets, and more than both need.
@@ -48,7 +48,10 @@ class Btf:
     """The types of one kernel (or, with `base`, of one of its modules)."""
 
     def __init__(
-        self, data: bytes, base: Optional[Btf] = None, byteorder: str = sys.byteorder
+        self,
+        data: bytes,
+        base: Optional[Btf] = None,
+        byteorder: Literal["little", "big"] = sys.byteorder,
     ) -> None:
         """Check the header and walk all types; raises BtfError."""
         types, self._strings = _sections(data, byteorder)
@@ -233,7 +236,7 @@ def read_bytes(path: Union[str, Path]) -> bytes:
     return data
 
 
-def _sections(data: bytes, byteorder: str):
+def _sections(data: bytes, byteorder: Literal["little", "big"]):
     """Check the header and give the type section and the string section."""
     if not data:
         raise BtfError("empty file")

@@ -91,9 +91,9 @@ def unpack(archive, dest):
         with tarfile.open(archive) as bundle:
             for member in bundle:
                 if member.isreg():
-                    stream = bundle.extractfile(member)
-                    if stream is not None:
-                        _write(dest, member.name, stream, 0o644 | member.mode & 0o111)
+                    content = bundle.extractfile(member)
+                    if content is not None:
+                        _write(dest, member.name, content, 0o644 | member.mode & 0o111)
     else:
         raise SourceError("it is neither a tar nor a zip archive")
 

@@ -365,6 +365,7 @@ def main() -> None:
     kernel_release = _kernel.release(root)
     if kernel_release is None:
         module.fail_json(msg=f"root: {root} holds no /proc/sys/kernel/osrelease")
+        return
     for one in params["capabilities"]:
         if not re.match(r"CAP_[A-Z_]+$", one):
             module.fail_json(msg=f"capabilities: '{one}' is not of the form CAP_NAME")
@@ -373,12 +374,12 @@ def main() -> None:
     try:
         catalogue = params["catalogue"]
         if catalogue is None:
-            place = Path(params["manifest"] or f"{release}/manifest.json")
-            catalogue = _program.catalogue_of(read_json(place))
+            place = params["manifest"] or f"{release}/manifest.json"
+            catalogue = _program.catalogue_of(read_json(Path(place)))
         _program.check(catalogue)
         if names is None and release:
-            place = Path(release) / "settings.json"
-            names = read_json(place).get("configs")
+            place = f"{release}/settings.json"
+            names = read_json(Path(place)).get("configs")
         place = "configs"
         names = _program.wanted(catalogue, ["default"] if names is None else names)
     except _program.CatalogueError as error:

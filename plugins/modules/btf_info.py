@@ -193,7 +193,7 @@ def load(
 def fits_kernel(root: str, path: str, btf: Optional[_btf.Btf]) -> Optional[bool]:
     """Say whether the types are the running kernel's."""
     if btf is None or path == OWN:
-        return btf and True
+        return None if btf is None else True
     own = _kernel.under(root, OWN)
     if own.exists():
         return _btf.read_bytes(own) == _btf.read_bytes(_kernel.under(root, path))

@@ -221,6 +221,7 @@ def main() -> None:
     release = _kernel.release(root)
     if release is None:
         module.fail_json(msg=f"root: {root} holds no /proc/sys/kernel/osrelease")
+        return
     module.exit_json(changed=False, **report(root, release, options, ask_apt))
 
 

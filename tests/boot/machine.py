@@ -104,7 +104,7 @@ def boot(kernel: Kernel, image: Path, arguments: str = "") -> dict:
     remove_file(image, "/root/report.json")
     initrd, console = image.with_suffix(".initrd"), image.with_suffix(".console")
     initramfs(kernel, initrd)
-    command = [
+    command: list[str | Path] = [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
         "-m", "1G", "-nographic", "-no-reboot", "-nic", "none",
         "-kernel", kernel.image, "-initrd", initrd,

@@ -8,6 +8,7 @@ import base64
 import json
 import time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
@@ -50,7 +51,7 @@ class Prometheus:
             secret = base64.b64encode(f"{parts.username}:{parts.password or ''}".encode())
             self._headers["Authorization"] = f"Basic {secret.decode()}"
 
-    def get(self, path: str, **parameters) -> dict | list:
+    def get(self, path: str, **parameters: object) -> Any:
         """Return the data of an API call; HTTP errors carry Prometheus' own words."""
         url = f"{self._base}/api/v1/{path}?{urlencode(parameters)}"
         with urlopen(Request(url, headers=self._headers), timeout=120) as answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from typing import Any
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -73,7 +74,7 @@ def _style(axes, unit: str, window: Window) -> None:
     )
 
 
-def _moment(seconds: float) -> float:
+def _moment(seconds: Any) -> Any:
     return seconds / 86400
 
 

@@ -46,7 +46,7 @@ cd {work} && exec /usr/bin/python3 -m tests.dashboards.vm_faults --artifact arti
 
 def write_configuration(work: Path) -> None:
     """Write rules, thresholds and Prometheus' configuration into the folder."""
-    changes = {name: {"hold": "0s"} for name in rules.settings()}
+    changes: dict[str, dict] = {name: {"hold": "0s"} for name in rules.settings()}
     for name, threshold in RATES.items():
         changes[name] = {"hold": "0s", "threshold": threshold}
     files = rules.write(work, changes=changes, names=[], alertmanager=False)

@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ class Box:
             "--extra-vars", json.dumps(extra), f"playbooks/{playbook}.yml",
         ]  # fmt: skip
 
-    def start(self, playbook: str, verbosity: int = 0, **variables: object) -> subprocess.Popen:
+    def start(self, playbook: str, verbosity: int = 0, **variables: Any) -> subprocess.Popen:
         """Start a play in a process group of its own."""
         return subprocess.Popen(
             self.command(playbook, **variables),
@@ -60,7 +61,7 @@ class Box:
             start_new_session=True,
         )
 
-    def play(self, playbook: str, **variables: object) -> tuple[int, str]:
+    def play(self, playbook: str, **variables: Any) -> tuple[int, str]:
         """Run a play; return its exit status and output without line breaks."""
         process = self.start(playbook, **variables)
         output, _ = process.communicate()

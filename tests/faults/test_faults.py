@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,9 @@ def reach(box: Box, process: subprocess.Popen, step: str, since: str) -> None:
 
 @pytest.mark.parametrize("step", KILL_AT)
 def test_play_killed_midway_is_made_whole_by_the_next(box: Box, step: str) -> None:
-    settings = {"ebpf_exporter_allowed_sources": [f"192.0.2.{KILL_AT.index(step) + 1}"]}
+    settings: dict[str, Any] = {
+        "ebpf_exporter_allowed_sources": [f"192.0.2.{KILL_AT.index(step) + 1}"]
+    }
     before = box.current()
     now = box.run("date '+%F %T'")
     process = box.start("site", **settings)
@@ -231,7 +234,7 @@ def test_download_that_was_altered_is_refused(
 
 
 def test_two_plays_at_once_end_whole(box: Box) -> None:
-    settings = {"ebpf_exporter_allowed_sources": ["192.0.2.99"]}
+    settings: dict[str, Any] = {"ebpf_exporter_allowed_sources": ["192.0.2.99"]}
     both = [box.start("site", **settings) for _ in range(2)]
     for process in both:
         process.communicate()

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 DASHBOARDS = Path(__file__).parents[2] / "files/dashboards"
 # Grafana's server knows the variables of time; those of the page are ours to fill.
@@ -50,7 +51,7 @@ class Server:
             request.add_header("Content-Type", "application/json")
         return urllib.request.urlopen(request, timeout=30)
 
-    def ask(self, path: str, body: dict | None = None) -> dict | list:
+    def ask(self, path: str, body: dict | None = None) -> Any:
         """Return a JSON answer; an answer that is not 200 raises."""
         with self.request(path, None if body is None else json.dumps(body).encode()) as answer:
             return json.load(answer)

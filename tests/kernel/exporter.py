@@ -115,7 +115,7 @@ def open_folder() -> Path:
 @functools.cache
 def binary(artifact: Path) -> str:
     """Copy the exporter's binary to where everybody can run it, once: emulated disks are slow."""
-    return shutil.copy(artifact / "bin" / "ebpf_exporter", open_folder())
+    return str(shutil.copy(artifact / "bin" / "ebpf_exporter", open_folder()))
 
 
 def lay_out(artifact: Path, variants: dict[str, str]) -> Path:

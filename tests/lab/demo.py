@@ -156,7 +156,7 @@ def draw(port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     query(port, "up")  # waits for the tunnel
     module = "tests.dashboards.snapshot"
-    command = [sys.executable, "-m", module, "--prometheus", url, "--out", PICTURES]
+    command = [sys.executable, "-m", module, "--prometheus", url, "--out", str(PICTURES)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DemoError(f"the dashboards could not be drawn:\n{done.stderr}")

@@ -258,7 +258,7 @@ class Machine:
 
     def snapshot(self) -> dict[str, Any]:
         """Return every file, link and folder with content and mode."""
-        found = {}
+        found: dict[str, Any] = {}
         for path in sorted(self.root.rglob("*")):
             if path.is_symlink():
                 found[str(path)] = str(path.readlink())

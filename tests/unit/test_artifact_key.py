@@ -37,7 +37,7 @@ def test_page_is_no_part_of_the_key(programs, name):
     assert artifact.programs_sha256(str(programs)) == before
 
 
-OTHER_VALUES = {
+OTHER_VALUES: dict[str, dict] = {
     "architecture": {"ebpf_exporter_architecture": "aarch64"},
     # Its libbpfgo comes with it.
     "libbpf": {"ebpf_exporter_libbpf_version": "1.5.0"},
@@ -55,7 +55,7 @@ PAIRS = {
     "libbpf and libbpfgo": "v0.9.1-libbpf-1.5.1",
     "libbpf and another libbpfgo": "v0.6.0-libbpf-1.3",
 }
-SAME_VALUES = {
+SAME_VALUES: dict[str, dict] = {
     "proxies": {
         "toolchain_environment": {
             "https_proxy": "http://proxy.example.com",

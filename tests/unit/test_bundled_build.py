@@ -31,7 +31,7 @@ ASKED = {
     "apt": "{{ __toolchain_apt_environment.APT_CONFIG | default('') }}",
     "libbpf": "{{ __libbpf_places | map(attribute='location') }}",
 }
-CASES = {
+CASES: dict[str, dict] = {
     "nothing": {},
     "bundle": {"linmonitor_bundled": BUNDLED},
     "other suite": {"linmonitor_bundled": BUNDLED, "toolchain_suite": "trixie"},

@@ -54,7 +54,10 @@ def evaluated(tmp_path_factory) -> Path:
     scratch = tmp_path_factory.mktemp("grafana")
     (scratch / "dashboards").mkdir()
     (scratch / "dashboards/a.json").write_text(json.dumps(GOOD))
-    common = {"role_path": str(ROLE), "grafana_dashboards_dir": str(scratch / "dashboards")}
+    common: dict[str, object] = {
+        "role_path": str(ROLE),
+        "grafana_dashboards_dir": str(scratch / "dashboards"),
+    }
     common["__grafana_adopted"] = False
     answers = "{{ answers | default({}) | combine({case: __grafana_faults}) }}"
     tasks: list[dict] = [

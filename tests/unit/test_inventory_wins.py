@@ -151,9 +151,9 @@ def deploy(stand_in, tmp_path):
     """Return a function that runs site.yml: what roles saw by entry and host, what Ansible said."""
 
     def run(where: str, variables: dict) -> tuple[dict[str, dict], str]:
-        every = {"builder": {}, "target": {}, "monitor": {}}
+        every: dict[str, dict] = {"builder": {}, "target": {}, "monitor": {}}
         common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        inventory = {
+        inventory: dict[str, dict] = {
             "all": {
                 "hosts": every,
                 "vars": common | {"answers": str(tmp_path / "answers")},

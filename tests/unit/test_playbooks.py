@@ -32,7 +32,7 @@ FOREIGN_NAMES = re.compile(
 )
 
 
-def run(*arguments: object, **environment: str) -> str:
+def run(*arguments: str | Path, **environment: str) -> str:
     """Run ansible-playbook on four groups of one host that nobody contacts; return what it says."""
     inventory = "".join(f"[linmonitor_{group}]\nbox\n" for group in GROUPS)
     folder = Path(environment.pop("folder"))

@@ -68,3 +68,8 @@ def test_page_has_one_example_that_is_a_play(role):
     used = play["roles"][-1]
     assert used["role"].removeprefix("linmonitor.stack.") in ROLES
     assert used["vars"].keys() <= known_names()
+
+
+@pytest.mark.parametrize("path", sorted(CHECKOUT.glob("plugins/filter/*.py")), ids=lambda p: p.stem)
+def test_filters_say_that_they_are_private(path):
+    assert "\n  - Private to this collection, " in path.read_text()

@@ -17,7 +17,7 @@ ANSWERS = {"__linmonitor_grafana_answer": {"status": 200}}
 
 def runs(**refused: dict[str, str]) -> dict:
     """Return what a target says that runs biolatency and refused other programs."""
-    configs = {"biolatency": {"variant": "tp_btf", "refused": {}}}
+    configs: dict[str, dict] = {"biolatency": {"variant": "tp_btf", "refused": {}}}
     configs |= {
         name.replace("_", "-"): {"variant": None, "refused": why} for name, why in refused.items()
     }

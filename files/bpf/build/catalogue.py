@@ -22,8 +22,7 @@ def _mapping(place: str, value: object, words: set[str] | None = None) -> dict:
     """Return a mapping; where words are given it may say no others."""
     if not isinstance(value, dict):
         raise ValueError(f"{place} must be a mapping, not {value!r}")
-    unknown = sorted(set(value) - words) if words else []
-    if unknown:
+    if words and (unknown := sorted(set(value) - words)):
         raise ValueError(f"{place} says {', '.join(unknown)}; valid are {', '.join(sorted(words))}")
     return value
 

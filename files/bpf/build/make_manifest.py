@@ -58,11 +58,11 @@ def metrics_of(
     for kind in ("counter", "histogram"):
         for metric in exporter_config["metrics"].get(kind + "s", []):
             name = metric["name"]
-            found = [{m["name"]: m for m in v["maps"]}.get(name) for v in variants]
-            if any(entry is None or entry != found[0] for entry in found):
+            first, *others = [{m["name"]: m for m in v["maps"]}.get(name) for v in variants]
+            if first is None or any(other != first for other in others):
                 raise ValueError(f"{config}: the variants do not share one map {name}")
-            if (found[0]["key_size"], found[0]["value_size"]) != (key_size(metric), 8):
-                raise ValueError(f"{config}: labels of {name} do not fit its map {found[0]}")
+            if (first["key_size"], first["value_size"]) != (key_size(metric), 8):
+                raise ValueError(f"{config}: labels of {name} do not fit its map {first}")
             labels = [label["name"] for label in metric["labels"]]
             joined.append(
                 {
@@ -70,7 +70,7 @@ def metrics_of(
                     "name": PREFIX + name,
                     "type": kind,
                     "labels": labels[:-1] if kind == "histogram" else labels,
-                    "max_series": series(kind, metric, found[0]["max_entries"]),
+                    "max_series": series(kind, metric, first["max_entries"]),
                 }
             )
     return sorted(joined, key=lambda metric: metric["name"])

@@ -91,7 +91,10 @@ def read_object(path: Path) -> dict:
     """Return the hooks and maps of an object file."""
     with path.open("rb") as file:
         elf = ELFFile(file)
-        maps = Btf(elf.get_section_by_name(".BTF").data()).maps()
+        btf = elf.get_section_by_name(".BTF")
+        if btf is None:
+            raise ValueError(f"{path} has no BTF")
+        maps = Btf(btf.data()).maps()
         programs = [
             section.name.partition("/")
             for section in elf.iter_sections()

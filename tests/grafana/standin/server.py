@@ -25,7 +25,7 @@ import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import yaml
 
@@ -45,7 +45,7 @@ def expand(text: str) -> str:
     return re.sub(r"\$__file\{([^}]+)\}", lambda found: Path(found[1]).read_text().strip(), text)
 
 
-def expand_yaml(node: object) -> object:
+def expand_yaml(node: Any) -> Any:
     """Expand values as provisioning does, where $$ is a plain $ and $NAME a variable."""
     if isinstance(node, dict):
         return {key: expand_yaml(value) for key, value in node.items()}
@@ -298,7 +298,7 @@ class Grafana:
         "/api/org": lambda _: {"id": 1, "name": "Main Org."},
     }
 
-    def answer(self, method: str, path: str, body: dict) -> object:
+    def answer(self, method: str, path: str, body: dict) -> Any:
         """Answer one request of somebody who is logged in."""
         if method == "GET" and path.startswith("/api/dashboards/uid/"):
             seen = self.dashboards.loaded.get(path.rpartition("/")[2])
