@@ -8,28 +8,44 @@ object that fails to load would end the whole exporter, so each is tried alone a
 chosen ones together, by the exporter itself. Hosts reboot into other kernels without
 anybody deploying anything, so a verdict belongs to the kernel it was found on.
 
+Verdicts are remembered per kernel and release, so a start that says nothing new tries nothing:
+whoever asks the exporter waits meanwhile.
+
 Writes into the runtime directory: configs/ with links to the chosen files, `environment`
-for the unit, and choice.json with every verdict. Exit status: 0 something was chosen,
-1 nothing can run here (systemd then skips the unit), 2 strict and something was left out,
-255 this is no release that it can read (systemd then fails the unit).
+for the unit, and choice.json with every verdict. Exit status: 0 something was chosen. To
+systemd 1 to 254 mean a unit that is skipped, which is what these do: 100 nothing can run here,
+101 strict and something was left out. 255 is everything else that can go wrong, an artifact that
+it cannot read included: systemd then fails the unit, and starts it again where it is the service.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
+CHOSEN, NOTHING_RUNS, STRICT, FAILED_TO_CHOOSE = 0, 100, 101, 255
 TRIAL_SECONDS = 60
+# What is asked for beside it before each trial: on a starved machine the chooser is slow too.
+SPARE_SECONDS = 60
+# An exporter that lasts so long has loaded what was remembered; one that is started again before
+# may have ended because of it, and everything is tried afresh.
+PROVEN_SECONDS = 60
+# A rollback finds the verdicts of the release before.
+REMEMBERED = 4
 # Of the manifest: an artifact that is older or newer than this chooser is not guessed at.
 FORMAT = 2
 # Refusals that say something about the moment, not about the kernel.
@@ -84,25 +100,61 @@ def effective_capabilities() -> str:
 
 
 class Memory:
-    """Permanent refusals of earlier trials on the same kernel."""
+    """Verdicts of earlier trials: permanent refusals, and what loaded together."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Read what is remembered under `key`; anything else is forgotten."""
-        self.path = folder / "refusals.json"
-        self.key = key
+        """Read what is remembered under `key`, and keep the newest of what is under others."""
+        self.path = folder / "verdicts.json"
         self.refusals: dict[str, str] = {}
+        self.accepted: list[str] = []
+        self.used = ("", 0.0)  # the boot, and its age, at which `accepted` was used untried
+        self.others: list[dict] = []
+        self.key = key
         try:
             stored = json.loads(self.path.read_text())
-            if stored["key"] == key:
-                self.refusals = stored["refusals"]
-        except (OSError, ValueError, KeyError, TypeError):
+            self.others = [entry for entry in stored if entry["key"] != key][: REMEMBERED - 1]
+            for entry in stored:
+                if entry["key"] == key:
+                    boot, age = entry["used"]
+                    self.refusals, self.used = dict(entry["refusals"]), (str(boot), float(age))
+                    self.accepted = [str(name) for name in entry["accepted"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # nothing usable is remembered; the trials will say it again
+
+    def trust(self) -> None:
+        """Note that what was accepted is used untried, or forget it where that went wrong."""
+        boot, now = uptime()
+        if self.used[0] == boot and now - self.used[1] < PROVEN_SECONDS:
+            self.accepted = []
+        self.used = (boot, now) if self.accepted else ("", 0.0)
 
     def save(self) -> None:
         """Replace the file in one step, so that a cut never leaves half of it."""
+        names = ("key", "refusals", "accepted", "used")
+        mine = {name: getattr(self, name) for name in names}
         draft = self.path.with_suffix(".new")
-        draft.write_text(json.dumps({"key": self.key, "refusals": self.refusals}, indent=1))
-        draft.replace(self.path)
+        try:
+            draft.write_text(json.dumps([mine, *self.others], indent=1))
+            draft.replace(self.path)
+        except OSError as error:  # a full disk: the next start tries again what this one tried
+            print(f"the verdicts are not remembered: {error}")
+
+
+def uptime() -> tuple[str, float]:
+    """Return which boot of the machine this is, and its age, which no clock set back changes."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def ask_for_time() -> None:
+    """Let systemd wait for one more trial, however many came before."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    message = f"EXTEND_TIMEOUT_USEC={(TRIAL_SECONDS + SPARE_SECONDS) * 1_000_000}"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.connect(address.replace("@", "\0", 1))
+        manager.send(message.encode())
 
 
 def reason_of(output: str) -> str:
@@ -141,6 +193,7 @@ class Chooser:
 
     def load(self, chosen: dict[str, str]) -> Verdict:
         """Let the exporter load and attach these variants, then end."""
+        ask_for_time()
         with tempfile.TemporaryDirectory() as scratch:
             configs = Path(scratch) / "configs"
             self.link(configs, chosen)
@@ -155,6 +208,8 @@ class Chooser:
             try:
                 done = subprocess.run(
                     command,
+                    # The unit is not ready because an exporter on trial is.
+                    env={k: v for k, v in os.environ.items() if k != "NOTIFY_SOCKET"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -175,6 +230,8 @@ class Chooser:
         name = f"{config}/{variant}"
         if name in self.memory.refusals:
             return self.memory.refusals[name]
+        if name in self.memory.accepted:
+            return ""
         verdict = self.load({config: variant})
         if verdict.reason and verdict.permanent:
             self.memory.refusals[name] = verdict.reason
@@ -198,7 +255,8 @@ class Chooser:
     def _fit_together(self, verdicts: dict[str, dict]) -> None:
         """Leave out what loads alone but not beside the others."""
         alone = variants_of(verdicts)
-        if not alone or not self.load(alone).reason:
+        known = sorted(self.memory.accepted) == names_of(alone)
+        if not alone or known or not self.load(alone).reason:
             return
         together: dict[str, str] = {}
         for config, variant in alone.items():
@@ -213,6 +271,11 @@ class Chooser:
 def variants_of(verdicts: dict[str, dict]) -> dict[str, str]:
     """Return the chosen variant of each config that has one."""
     return {name: entry["variant"] for name, entry in verdicts.items() if entry["variant"]}
+
+
+def names_of(chosen: dict[str, str]) -> list[str]:
+    """Return chosen variants as one name each."""
+    return sorted(f"{config}/{variant}" for config, variant in chosen.items())
 
 
 def publish(chooser: Chooser, runtime: Path, verdicts: dict[str, dict]) -> None:
@@ -251,16 +314,31 @@ def main(arguments: list[str] | None = None) -> int:
         chooser = Chooser(options.release, memory)
     except FormatError as error:
         print(error)
-        return 255
+        return FAILED_TO_CHOOSE
+    memory.trust()
     verdicts = chooser.choose(settings["configs"])
+    chosen = variants_of(verdicts)
+    memory.accepted = names_of(chosen)
     memory.save()
     publish(chooser, options.runtime, verdicts)
     report(verdicts)
-    chosen = variants_of(verdicts)
     if settings["strict"] and len(chosen) < len(verdicts):
-        return 2
-    return 0 if chosen else 1
+        return STRICT
+    return CHOSEN if chosen else NOTHING_RUNS
+
+
+def status() -> int:
+    """Return the exit status, which is never one that means a verdict where there is none."""
+    try:
+        result = main()
+        sys.stdout.flush()
+    except SystemExit as end:  # of argparse, with an explanation
+        return FAILED_TO_CHOOSE if end.code else CHOSEN
+    except BaseException:
+        traceback.print_exc()
+        return FAILED_TO_CHOOSE
+    return result
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status())

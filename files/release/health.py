@@ -16,6 +16,7 @@ import mmap
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -97,24 +98,38 @@ def faults_of_unit(release: Path, current: Path, unit: str) -> Iterator[str]:
     """Say what keeps `unit` from being this release, enabled and running."""
     if current.resolve() != release:
         yield f"{current} points to {current.resolve()}"
-    installed = Path("/etc/systemd/system") / unit
-    with contextlib.suppress(OSError):
-        if installed.read_bytes() == (release / unit).read_bytes():
-            installed = None  # type: ignore[assignment]
-    if installed:
-        yield f"{installed} is not the release's unit"
+    for name in (unit, unit[:-8] + ".socket"):
+        installed = Path("/etc/systemd/system") / name
+        if content(installed) != content(release / name):
+            yield f"{installed} is not the release's unit"
+        if unit_property(name, "NeedDaemonReload") == "yes":
+            yield f"systemd has an older {name} loaded"
     if unit_property(unit, "UnitFileState") != "enabled":
         yield f"{unit} is not enabled"
-    if unit_property(unit, "NeedDaemonReload") == "yes":
-        yield f"systemd has an older {unit} loaded"
     state = unit_property(unit, "ActiveState")
     if state != "active":
         result = unit_property(unit, "Result")
         yield f"{unit} is {state} ({result})"
         return
-    program = Path(f"/proc/{unit_property(unit, 'MainPID')}/exe").resolve()
+    program = Path(f"/proc/{main_process(unit)}/exe").resolve()
     if program != release / "bin" / "ebpf_exporter":
         yield f"{unit} still runs {program}"
+
+
+def main_process(unit: str) -> str:
+    """Return the number of the process that takes what comes in by the listener; 0 is none."""
+    return unit_property(unit, "MainPID")
+
+
+def content(path: Path) -> bytes:
+    """Return a file's content, nothing where there is no file."""
+    # Some of it is the service's, which may have put a pipe there that nobody writes to.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return stream.read()
+    return b""
 
 
 def faults_of_metrics(samples: list[Sample], configs: list[str]) -> Iterator[str]:
@@ -137,28 +152,51 @@ def faults_of_metrics(samples: list[Sample], configs: list[str]) -> Iterator[str
             yield f"{value:.0f} decoding errors in {labels['config']}"
 
 
-def main() -> int:
-    """Check unit, then metrics, and print the faults."""
+def chosen(unit: str) -> list[str]:
+    """Return the configs that the chooser chose for a unit."""
+    choice = json.loads(content(Path("/run") / unit[:-8] / "choice.json"))
+    return [name for name, entry in choice["configs"].items() if entry["variant"]]
+
+
+def faults_at_work(url: str, options: argparse.Namespace) -> Iterator[str]:
+    """Make a little work, ask for the metrics, and say what is wrong with the answer."""
+    process = main_process(options.unit)
+    try:
+        configs = chosen(options.unit)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield f"{options.unit} says nothing of what it chose"
+        return
+    write_directly(options.folder, options.writes)
+    connect_locally(options.connections)
+    try:
+        samples = scrape(url)
+    except OSError as error:
+        yield f"{url} does not answer: {error}"
+        return
+    # The listener outlives a process, and the next one may have answered.
+    if main_process(options.unit) != process:
+        yield f"{options.unit} was started again while it was asked"
+    yield from faults_of_metrics(samples, configs)
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--unit", default="ebpf_exporter.service")
     parser.add_argument("--writes", type=int, default=1, help="blocks to write (default 1)")
     parser.add_argument("--connections", type=int, default=1, help="to open (default 1)")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where to write")
-    options = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Check unit, then metrics, and print the faults."""
+    options = arguments()
     release = Path(__file__).resolve().parent
     settings = json.loads((release / "settings.json").read_text())
     faults = list(faults_of_unit(release, Path(settings["current"]), options.unit))
     if not faults:
-        choice = json.loads((Path("/run") / options.unit[:-8] / "choice.json").read_text())
-        configs = [name for name, entry in choice["configs"].items() if entry["variant"]]
-        write_directly(options.folder, options.writes)
-        connect_locally(options.connections)
-        try:
-            samples = scrape(settings["url"])
-        except OSError as error:
-            faults = [f"{settings['url']} does not answer: {error}"]
-        else:
-            faults = list(faults_of_metrics(samples, configs))
+        faults = list(faults_at_work(settings["url"], options))
     for fault in faults:
         print(fault)
     return 1 if faults else 0

@@ -219,6 +219,18 @@ def listener(text: object) -> dict[str, Any]:
     }
 
 
+def listen_stream(text: object, known: list[str]) -> str:
+    """Return a listener as systemd's ListenStream= takes it, which knows no names.
+
+    `known` are the addresses by which the host itself knows a name. One socket is all that the
+    exporter takes, so a name is its first address, as it is for Go: of IPv4 where there is one.
+    """
+    try:
+        return _address.parse(text).stream(known)
+    except AddressError:  # the listener's fault says what is wrong
+        return ""
+
+
 def scrape_address_fault(given: object, host: str) -> str:
     """Say what is wrong with ebpf_exporter_scrape_address, or nothing."""
     try:
@@ -255,6 +267,7 @@ class FilterModule:
         return {
             "allowed_sources": allowed_sources,
             "listener": listener,
+            "listen_stream": listen_stream,
             "prometheus_url": prometheus_url,
             "scrape_address_fault": scrape_address_fault,
             "scrape_faults": scrape_faults,

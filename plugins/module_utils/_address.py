@@ -56,6 +56,17 @@ class Address(NamedTuple):
         """Where the host itself reaches this; Go's wildcards take IPv4 in each notation."""
         return Address(LOOPBACK, self.port) if self.wildcard else self
 
+    def stream(self, known: list[str]) -> str:
+        """Return this as one socket that systemd opens; `known` are a name's own addresses."""
+        if self.wildcard:
+            return str(self.port)
+        if is_ip(self.host):
+            return str(Address(str(_ip(self.host)), self.port))
+        if self.loopback:
+            known = ["::1"] if self.host.startswith("ip6-") else [LOOPBACK]
+        addresses = sorted(known, key=lambda one: (":" in one, one))
+        return str(Address(addresses[0], self.port)) if addresses else ""
+
     def at(self, host: str) -> Address:
         """Return where others reach this, given how they reach the host."""
         return Address(host, self.port) if self.wildcard else self

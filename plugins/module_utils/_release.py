@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,9 @@ import tempfile
 import time
 
 UNIT = "ebpf_exporter.service"
+SOCKET = "ebpf_exporter.socket"
+# In the order in which they are taken away: what needs another one goes first.
+INSTALLED = (UNIT, SOCKET)
 TRIAL_UNIT = "ebpf_exporter-trial.service"
 JOB_UNIT = "linmonitor-release.service"
 UNITS = "/etc/systemd/system"
@@ -85,8 +89,11 @@ def read(path):
     # type: (str) -> str
     """Return a file's text, nothing where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+        # The service owns some of what is read here, and may have put anything in its place.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return ""
+            return stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -210,11 +217,19 @@ class Releases:
     def healthy(self):
         # type: () -> list
         """Return the releases that were healthy, the last one first."""
-        marks = {name: os.path.join(self.path(name), "healthy") for name in self.names()}
-        times = {
-            name: os.stat(mark).st_mtime_ns for name, mark in marks.items() if os.path.exists(mark)
-        }
-        return sorted(times, key=lambda name: times[name], reverse=True)
+        marks = {name: self._mark(name) for name in self.names()}
+        turns = {name: self._turn(mark) for name, mark in marks.items() if os.path.exists(mark)}
+        return sorted(turns, key=lambda name: turns[name], reverse=True)
+
+    def _mark(self, name):
+        # type: (str) -> str
+        return os.path.join(self.path(name), "healthy")
+
+    def _turn(self, mark):
+        # type: (str) -> tuple
+        """Return what sorts a mark among the others: clocks are set back, numbers are not."""
+        said = read(mark)
+        return int(said) if said.isdigit() else 0, os.stat(mark).st_mtime_ns
 
     def before(self, name):
         # type: (str) -> str
@@ -230,8 +245,8 @@ class Releases:
     def remember(self, name):
         # type: (str) -> None
         """Write down that a release is healthy now."""
-        mark = os.path.join(self.path(name), "healthy")
-        write(mark, "")
+        turns = [self._turn(self._mark(one))[0] for one in self.healthy()]
+        write(self._mark(name), str(max(turns, default=0) + 1))
 
     def holds(self, name, texts):
         # type: (str, dict) -> bool
@@ -300,9 +315,9 @@ class Job:
     """A switch to a release, or its trial alone, from any point at which an earlier try ended.
 
     What a job says: kind (switch or trial), host, root, release, draft (where the release was
-    unpacked, or nothing), keep, adopted (the unit of somebody else's that ours replaces: copy,
-    active, enabled) and record (the file that says what is ours). A switch says whether to try it
-    first (trial), a trial what it makes on the host (made and states).
+    unpacked, or nothing), keep, adopted (the units of somebody else's that ours replace, each with
+    copy, active and enabled) and record (the file that says what is ours). A switch says whether to
+    try it first (trial), a trial what it makes on the host (made and states).
     """
 
     def __init__(self, job, path):
@@ -416,14 +431,13 @@ class Job:
         remove(link)
         os.symlink(self.releases.path(name), link)
         os.replace(link, self.releases.link)
-        step("install its unit")
-        # A copy and not a link: systemd reads units before /opt may be mounted.
-        write(os.path.join(UNITS, UNIT), read(os.path.join(self.releases.path(name), UNIT)))
+        step("install its units")
+        for unit in INSTALLED:
+            install(unit, read(os.path.join(self.releases.path(name), unit)))
         step("restart the exporter")
         run("systemctl", "daemon-reload")
-        # Several deploys within minutes are no service that fails to start.
-        run("systemctl", "reset-failed", UNIT)
-        for verb in ("enable", "restart"):
+        run("systemctl", "reset-failed", *INSTALLED)
+        for verb in ("restart", "enable"):
             status, said = run("systemctl", verb, UNIT)
             if status != 0:
                 raise Fault("systemctl %s %s: %s" % (verb, UNIT, said))
@@ -457,20 +471,44 @@ class Job:
         )
 
 
-def withdraw(releases, adopted):
-    # type: (Releases, dict | None) -> None
-    """Take our unit and link away, and put back the unit that ours replaced."""
-    unit = os.path.join(UNITS, UNIT)
-    run("systemctl", "disable", "--now", UNIT)
-    remove(unit)
-    if adopted and os.path.lexists(adopted["copy"]):
-        os.replace(adopted["copy"], unit)
+def install(unit, text):
+    # type: (str, str) -> None
+    """Have a unit installed as it is in a release, or not at all where the release has none."""
+    path = os.path.join(UNITS, unit)
+    # A listener stays open while releases change, unless they differ in it: then it is closed
+    # before its file says so, so that a cut in between leaves no open one that nobody describes.
+    if unit == SOCKET and meaning(read(path)) != meaning(text):
+        run("systemctl", "stop", SOCKET)
+    if text:
+        # A copy and not a link: systemd reads units before /opt may be mounted.
+        write(path, text)
+    else:
+        remove(path)
+
+
+def withdraw(releases, adopted, units=INSTALLED):
+    # type: (Releases, dict, tuple) -> None
+    """Take units of ours and the link away, and put back the units that ours replaced."""
+    for unit in units:
+        run("systemctl", "disable", "--now", unit)
+        _put_back(os.path.join(UNITS, unit), adopted.get(unit, {}).get("copy", ""))
     remove(releases.link)
     run("systemctl", "daemon-reload")
-    run("systemctl", "reset-failed", UNIT)
-    for verb, wanted in (("enable", "enabled"), ("start", "active")):
-        if adopted and adopted[wanted]:
-            run("systemctl", verb, UNIT)
+    run("systemctl", "reset-failed", *units)
+    for unit in reversed(units):
+        theirs = adopted.get(unit, {})
+        for verb, wanted in (("enable", "enabled"), ("start", "active")):
+            if theirs.get(wanted):
+                run("systemctl", verb, unit)
+
+
+def _put_back(path, copy):
+    # type: (str, str) -> None
+    """Remove a file of ours, or put back what it replaced, which an earlier try may have done."""
+    if copy and os.path.lexists(copy):
+        os.replace(copy, path)
+    elif not copy:
+        remove(path)
 
 
 def remove_empty(folders):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _kernel,
@@ -16,7 +16,9 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _release,
 )
 from ansible_collections.linmonitor.stack.plugins.module_utils._release import (
+    INSTALLED,
     NAME,
+    SOCKET,
     TRIAL_UNIT,
     UNIT,
     Fault,
@@ -114,12 +116,8 @@ def refuse_port(host: str, address: str) -> None:
     sockets = _owned.listening_sockets(address)
     if not sockets:
         return
-    holders = _owned.programs(sockets)
-    others = [
-        f"{name} (process {process}{' of ' + unit if unit else ''})"
-        for name, process, unit in holders
-        if unit != UNIT
-    ]
+    holders = list(_holders(sockets, address))
+    others = [f"{name} ({what})" for name, what, unit in holders if unit not in INSTALLED]
     if others or not holders:
         holder = _owned.some(others) if others else "one that cannot be seen"
         raise Fault(
@@ -128,15 +126,37 @@ def refuse_port(host: str, address: str) -> None:
         )
 
 
-def unit_is_ours(releases: Releases) -> bool:
-    """Say whether the unit that is installed is ours; one that runs a release is."""
-    own = os.path.join(_release.UNITS, UNIT)
-    return _owned.marked(own) or f"\nExecStart={releases.folder}/" in "\n" + read(own)
+def _holders(sockets: Set[str], address: str) -> Iterator[Tuple[str, str, str]]:
+    """Name the programs that hold sockets at an address: which, what of it, and its unit."""
+    for name, process, unit in _owned.programs(sockets):
+        if process != 1:
+            yield name, f"process {process}{' of ' + unit if unit else ''}", unit
+            continue
+        # systemd holds those of its socket units.
+        for listener in _socket_units(address.rpartition(":")[2]) or [unit]:
+            yield name, listener, listener
 
 
-def refuse_unit(host: str, found: List[str], adopt: bool) -> None:
+def _socket_units(port: str) -> List[str]:
+    """Return the units for which systemd listens at a port."""
+    _status, said = _release.run("systemctl", "list-sockets", "--no-legend", "--full")
+    rows = [line.split() for line in said.splitlines()]
+    return [row[1] for row in rows if len(row) > 1 and row[0].rpartition(":")[2] == port]
+
+
+def unit_is_ours(releases: Releases, unit: str) -> bool:
+    """Say whether a unit that is installed is ours; one of a release is, whatever its comments."""
+    installed = os.path.join(_release.UNITS, unit)
+    said = read(installed)
+    if unit == UNIT and f"\nExecStart={releases.folder}/" in "\n" + said:
+        return True
+    released = _release.meaning(read(os.path.join(releases.link, unit)))
+    return _owned.marked(installed) or (bool(released) and _release.meaning(said) == released)
+
+
+def refuse_unit(host: str, unit: str, found: List[str], adopt: bool) -> None:
     """Refuse to replace somebody else's unit, unless that is asked for and a copy can be kept."""
-    own = os.path.join(_release.UNITS, UNIT)
+    own = os.path.join(_release.UNITS, unit)
     copy = own + _owned.COPY
     taken = os.path.lexists(copy) and not (os.path.lexists(own) and _owned.same(own, copy))
     if adopt and not taken:
@@ -148,7 +168,7 @@ def refuse_unit(host: str, found: List[str], adopt: bool) -> None:
             "back at uninstall."
         )
     raise Fault(
-        f"{host} has a unit {UNIT} that is not ours: {', '.join(found)}. Nothing was changed. {way}"
+        f"{host} has a unit {unit} that is not ours: {', '.join(found)}. Nothing was changed. {way}"
     )
 
 
@@ -193,7 +213,7 @@ def faults_of_arguments(arguments: Dict[str, Any]) -> Iterator[str]:
             f"keep_releases (ebpf_exporter_keep_releases) is {arguments['keep_releases']}: the "
             "running release is one of those that stay, so at least 1 is needed"
         )
-    for name in (UNIT, TRIAL_UNIT):
+    for name in (UNIT, SOCKET, TRIAL_UNIT):
         if not arguments["units"].get(name):
             yield f"units lacks {name}"
     for name, kind in SETTINGS.items():

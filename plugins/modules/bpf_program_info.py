@@ -204,7 +204,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.linmonitor.stack.plugins.module_utils import _kernel, _program
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _kernel,
+    _program,
+    _release,
+)
 
 SERVICE_CHOICE = "/run/ebpf_exporter/choice.json"
 
@@ -224,10 +228,7 @@ def read_json(path: Path) -> Dict[str, Any]:
 
 def service_choice(root: str, release: str, kernel_release: str) -> Dict[str, Any]:
     """Give what the running service chose, if it is this release's on this kernel."""
-    try:
-        choice = read_json(_kernel.under(root, SERVICE_CHOICE))
-    except _program.CatalogueError:
-        return {}
+    choice = _release.read_json(str(_kernel.under(root, SERVICE_CHOICE)))
     ours = (Path(release).resolve().name, kernel_release)
     return choice["configs"] if (choice.get("release"), choice.get("kernel")) == ours else {}
 

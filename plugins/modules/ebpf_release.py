@@ -32,7 +32,7 @@ attributes:
       ours. The trial is left out.
   diff_mode:
     support: full
-    description: Shows the unit and the settings.
+    description: Shows units and settings.
   action:
     support: full
     description: Sends the artifact, and only where the host lacks it.
@@ -41,12 +41,13 @@ options:
     description:
       - V(present) runs O(release).
       - V(previous) goes back to the release that was healthy before the one that is on.
-      - V(absent) removes releases, unit and state, and puts back a unit that was adopted.
+      - V(absent) removes releases, units and state, and puts back what was adopted.
+      - V(running) changes nothing and tells what is on, whatever release that is.
       - V(trial) tries the programs of O(release) and leaves nothing behind that was not there
         before. What runs goes on undisturbed.
     type: str
     default: present
-    choices: [present, previous, absent, trial]
+    choices: [present, previous, absent, running, trial]
   root:
     description: Folder on the host that holds C(releases/) and the link C(current).
     type: path
@@ -71,7 +72,9 @@ options:
         is on.
     type: dict
   units:
-    description: Text of C(ebpf_exporter.service) and of C(ebpf_exporter-trial.service), by name.
+    description: >-
+      Text of C(ebpf_exporter.service), of C(ebpf_exporter.socket), which is its listener, and of
+      C(ebpf_exporter-trial.service), by name.
     type: dict
   files:
     description:
@@ -91,7 +94,7 @@ options:
     default: 3
   adopt:
     description: >-
-      Replace a unit of our name that is somebody else's, after a copy was kept beside it as
+      Replace units of our names that are somebody else's, after a copy was kept beside it as
       C(PATH.before-linmonitor).
     type: bool
     default: false
@@ -247,7 +250,9 @@ class Deployment:
         self.releases = _release.Releases(self.params["root"])
         self.record_file = os.path.join(_owned.INSTALLED, RECORD + ".json")
         self.record = _owned.load(self.record_file)
-        self.unit = _owned.resolved(os.path.join(_release.UNITS, _release.UNIT))
+        self.units = {
+            unit: _owned.resolved(os.path.join(_release.UNITS, unit)) for unit in _release.INSTALLED
+        }
         self.answer: Dict[str, Any] = {"changed": False}
 
     # --- what is wanted
@@ -261,12 +266,10 @@ class Deployment:
             **(self.params["texts"] or {}),
         }
 
-    def diff(self, unit: str, settings: str) -> List[Dict[str, str]]:
-        """Show what changes of unit and settings."""
-        pairs = {
-            os.path.join(_release.UNITS, _release.UNIT): unit,
-            os.path.join(self.releases.link, "settings.json"): settings,
-        }
+    def diff(self, texts: Dict[str, str]) -> List[Dict[str, str]]:
+        """Show what changes of units and settings."""
+        pairs = {os.path.join(_release.UNITS, unit): texts[unit] for unit in _release.INSTALLED}
+        pairs[os.path.join(self.releases.link, "settings.json")] = texts["settings.json"]
         return [
             dict(before=_release.read(path), after=after, before_header=path, after_header=path)
             for path, after in pairs.items()
@@ -282,7 +285,7 @@ class Deployment:
         found = self.releases.faults(self.name) if whole else f"{self.name} is not on the host"
         lacking = not whole and self.params["artifact"] is None and self.params["manifest"] is None
         self.answer.update(release=self.name, artifact_wanted=lacking, found=found)
-        foreign = self._refuse(whole) if found else []
+        foreign = self._refuse(whole) if found else {}
         if lacking:
             return
         for name in self.releases.unfinished():
@@ -293,19 +296,19 @@ class Deployment:
             self._act(self.releases.remember, self.name)
         self._tell()
 
-    def _refuse(self, whole: bool) -> List[str]:
+    def _refuse(self, whole: bool) -> Dict[str, List[str]]:
         """Refuse what cannot work; return what is adopted."""
         _release_checks.refuse_host(self.host, self.params["architecture"])
         _release_checks.refuse_place(self.host, self.releases)
         _release_checks.refuse_port(self.host, self.settings["listen_address"])
-        foreign = self._foreign_unit()
+        foreign = self._foreign_units()
         if not whole:
             _release_checks.refuse_full_disk(self.host, self.releases)
         return foreign
 
-    def _switch(self, texts: Dict[str, str], whole: bool, foreign: List[str]) -> None:
+    def _switch(self, texts: Dict[str, str], whole: bool, foreign: Dict[str, List[str]]) -> None:
         self.answer["changed"] = True
-        self.answer["diff"] = self.diff(texts[_release.UNIT], texts["settings.json"])
+        self.answer["diff"] = self.diff(texts)
         if self.module.check_mode:
             if self.params["manifest"]:
                 self._refuse_kernel(self.params["manifest"])
@@ -315,12 +318,15 @@ class Deployment:
     def _refuse_kernel(self, manifest: Dict[str, Any]) -> None:
         _release_checks.refuse_kernel(self.host, manifest, self.settings)
 
-    def _foreign_unit(self) -> List[str]:
-        ours = _release_checks.unit_is_ours(self.releases)
-        found = [] if ours else _owned.unit_files(_release.UNIT)
-        if found:
-            _release_checks.refuse_unit(self.host, found, self.params["adopt"])
-        return found
+    def _foreign_units(self) -> Dict[str, List[str]]:
+        """Return the files of units of our names that are somebody else's, if they may go."""
+        foreign = {}
+        for unit in _release.INSTALLED:
+            ours = _release_checks.unit_is_ours(self.releases, unit)
+            foreign[unit] = [] if ours else _owned.unit_files(unit)
+            if foreign[unit]:
+                _release_checks.refuse_unit(self.host, unit, foreign[unit], self.params["adopt"])
+        return foreign
 
     def _act(self, function: Any, *arguments: Any) -> None:
         """Do something unless only asked what would be done."""
@@ -347,7 +353,7 @@ class Deployment:
         try:
             draft = job["draft"] = self._unpack(texts) if texts else None
             if kind == "switch":
-                job["adopted"] = self._own_unit(job.pop("foreign"), job["made"])
+                job["adopted"] = self._own_units(job.pop("foreign"), job["made"])
             _release.start(job, inspect.getsource(_release))
         except BaseException:
             if draft:
@@ -387,31 +393,34 @@ class Deployment:
             raise
         return draft
 
-    def _own_unit(self, foreign: List[str], made: List[str]) -> Optional[Dict[str, Any]]:
-        """Record that unit and folders are ours, before they are; keep a copy of what was there."""
+    def _own_units(self, foreign: Dict[str, List[str]], made: List[str]) -> Dict[str, Any]:
+        """Record that units and folders are ours before they are; keep copies of what was there."""
         record = self.record or _owned.new_record()
         before = json.dumps(record)
-        if self.record is None or foreign:
-            state = dict(
-                active=_release.unit_property(_release.UNIT, "ActiveState") == "active",
-                enabled=_release.unit_property(_release.UNIT, "UnitFileState") == "enabled",
-            )
-            record["units"][_release.UNIT] = state if foreign else None
-            kept = self.unit in map(_owned.resolved, foreign)
-            saved = _owned.keep_copy(self.unit) if kept else None
-            record["files"][self.unit] = dict(marked=True, copy=saved)
-            record["folders"] = sorted({*record["folders"], *made, self.releases.folder})
+        for unit, path in self.units.items():
+            if path not in record["files"] or foreign[unit]:
+                state = dict(
+                    active=_release.unit_property(unit, "ActiveState") == "active",
+                    enabled=_release.unit_property(unit, "UnitFileState") == "enabled",
+                )
+                record["units"][unit] = state if foreign[unit] else None
+                kept = path in map(_owned.resolved, foreign[unit])
+                saved = _owned.keep_copy(path) if kept else None
+                record["files"][path] = dict(marked=True, copy=saved)
+                record["folders"] = sorted({*record["folders"], *made, self.releases.folder})
         if json.dumps(record) != before:
             _owned.save(self.record_file, record)
         self.record = record
         return self._adopted()
 
-    def _adopted(self) -> Optional[Dict[str, Any]]:
-        """Return what is known of the unit that ours replaced, if it replaced one."""
+    def _adopted(self) -> Dict[str, Any]:
+        """Return what is known of the units that ours replaced, by name."""
         record = self.record or _owned.new_record()
-        state = record["units"].get(_release.UNIT)
-        entry = record["files"].get(self.unit, dict(copy=None))
-        return dict(state, copy=entry["copy"] or "") if state else None
+        return {
+            unit: dict(state, copy=record["files"][self.units[unit]]["copy"] or "")
+            for unit, state in record["units"].items()
+            if state
+        }
 
     def _tell(self) -> None:
         """Say what runs, so that nothing else needs to be fetched from the host."""
@@ -432,7 +441,13 @@ class Deployment:
         left = [name for name, entry in programs.items() if not entry["variant"]]
         self.answer.update(programs=programs, left_out=left)
 
-    # --- previous, trial, absent
+    # --- running, previous, trial, absent
+
+    def running(self) -> None:
+        """Tell what is on."""
+        self.name = self.releases.current()
+        self.answer.update(release=self.name)
+        self._tell()
 
     def previous(self) -> None:
         """Go back to the release that was healthy before the one that is on."""
@@ -442,11 +457,11 @@ class Deployment:
                 f"There is no release on {self.host} to go back to: below {self.releases.folder} "
                 "none but the present one was ever healthy."
             )
-        foreign = self._foreign_unit()
+        foreign = self._foreign_units()
         folder = self.releases.path(self.name)
-        parts = (_release.UNIT, "settings.json")
-        unit, settings = (_release.read(os.path.join(folder, part)) for part in parts)
-        self.answer.update(release=self.name, changed=True, diff=self.diff(unit, settings))
+        parts = (*_release.INSTALLED, "settings.json")
+        texts = {part: _release.read(os.path.join(folder, part)) for part in parts}
+        self.answer.update(release=self.name, changed=True, diff=self.diff(texts))
         if not self.module.check_mode:
             self._perform("switch", None, trial=False, foreign=foreign)
             self._tell()
@@ -473,11 +488,16 @@ class Deployment:
         """Remove what is ours and nothing else."""
         adopted = self._adopted()
         self.answer.update(release="", kept=[])
-        if os.path.lexists(self.unit) and not _release_checks.unit_is_ours(self.releases):
-            beside = f"; what ours replaced is {adopted['copy']}" if adopted else ""
-            self.answer["kept"].append(dict(path=self.unit, reason=f"is not ours{beside}"))
-        elif os.path.lexists(self.unit) or (adopted and os.path.lexists(adopted["copy"])):
-            self._act(_release.withdraw, self.releases, adopted)
+        ours = []
+        for unit, path in self.units.items():
+            copy = adopted.get(unit, {}).get("copy", "")
+            if os.path.lexists(path) and not _release_checks.unit_is_ours(self.releases, unit):
+                beside = f"; what ours replaced is {copy}" if os.path.lexists(copy) else ""
+                self.answer["kept"].append(dict(path=path, reason=f"is not ours{beside}"))
+            elif os.path.lexists(path) or os.path.lexists(copy):
+                ours.append(unit)
+        if ours:
+            self._act(_release.withdraw, self.releases, adopted, ours)
         names = [name for name in self.releases.names() if _release.NAME.match(name)]
         paths = [self.releases.path(name) for name in names + self.releases.unfinished()]
         if os.path.islink(self.releases.link):
@@ -500,7 +520,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             state=dict(
-                type="str", default="present", choices=["present", "previous", "absent", "trial"]
+                type="str",
+                default="present",
+                choices=["present", "previous", "absent", "running", "trial"],
             ),
             root=dict(type="path", default="/opt/linmonitor"),
             release=dict(type="str"),
@@ -532,7 +554,7 @@ def main() -> None:
     try:
         _release_checks.refuse_user(host)
         with contextlib.ExitStack() as stack:
-            if not module.check_mode:
+            if not module.check_mode and wanted != "running":
                 stack.enter_context(only_one(host, owner))
                 earlier = _release.wait()
             deployment = Deployment(module)

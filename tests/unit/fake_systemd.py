@@ -37,6 +37,11 @@ class Killed(BaseException):
     """The process is no more: nothing after it happens, not even what cleans up."""
 
 
+def address_of(socket: str) -> str:
+    """Return where a socket unit listens."""
+    return socket.partition("ListenStream=")[2].strip()
+
+
 class Machine:
     """The host, with a running systemd."""
 
@@ -46,9 +51,13 @@ class Machine:
         self.opt = root / "opt/linmonitor"
         self.releases = _release.Releases(str(self.opt))
         self.active, self.enabled, self.loaded = False, False, ""
+        self.loaded_socket, self.listening = "", ""
         self.countdown, self.dead, self.actions = -1, False, 0
         self.restarts_jobs = True
-        self.saved = (False, False, "")
+        self.commands: list[tuple[str, ...]] = []
+        self.more_sockets = ""
+        self.record = root / "var/lib/linmonitor/installed/ebpf_exporter.json"
+        self.saved = (False, False, "", "", "")
         HOSTS["debian12"].write(root)
         put(root, "/etc/os-release", b'PRETTY_NAME="Debian GNU/Linux 12"\nID=debian\n')
         for place in ("etc/systemd/system", "run/systemd/system", "var/lib/private", "opt"):
@@ -107,6 +116,7 @@ class Machine:
             },
             "units": {
                 _release.UNIT: unit,
+                _release.SOCKET: f"{MARKED}ListenStream={address}\n",
                 _release.TRIAL_UNIT: f"{MARKED}ExecStart={self.releases.path(name)}/choose.py\n",
             },
             "files": "files/release",
@@ -124,6 +134,7 @@ class Machine:
     def run(self, *command: str) -> tuple[int, str]:
         """Stand in for every command that a deployment runs."""
         self.act()
+        self.commands.append(command)
         words = Path(command[0]).name, *command[1:]
         if words[0] == "systemctl":
             return self.systemctl(*words[1:])
@@ -145,6 +156,8 @@ class Machine:
 
     def systemctl(self, verb: str, *words: str) -> tuple[int, str]:
         unit = words[-1] if words else ""
+        if verb == "list-sockets":
+            return 0, f"{self.listening} {_release.SOCKET} {_release.UNIT}\n{self.more_sockets}"
         if verb == "show":
             ours = unit == _release.UNIT
             states = {
@@ -154,14 +167,15 @@ class Machine:
             return 0, states[words[2]]
         if verb == "daemon-reload":
             self.loaded = _release.read(f"{_release.UNITS}/{_release.UNIT}")
+            self.loaded_socket = _release.read(f"{_release.UNITS}/{_release.SOCKET}")
         if verb == "start" and unit == _release.TRIAL_UNIT:
             return self.start_trial()
         if unit == _release.UNIT:
             self.enabled = {"enable": True, "disable": False}.get(verb, self.enabled)
             if verb in ("start", "restart"):
                 return self.start_service()
-            if verb in ("stop", "disable"):
-                self.active = False
+        if unit in _release.INSTALLED and verb in ("stop", "disable"):
+            self.active, self.listening = False, ""
         return 0, ""
 
     def start_trial(self) -> tuple[int, str]:
@@ -175,6 +189,8 @@ class Machine:
 
     def start_service(self) -> tuple[int, str]:
         self.active = bool(self.loaded)
+        # One that is open stays as it is, whatever its file says by now.
+        self.listening = self.listening or address_of(self.loaded_socket)
         if self.serving:
             self.choose(self.serving, Path(_release.RUNTIME))
         return 0, ""
@@ -196,8 +212,11 @@ class Machine:
         faults = []
         if Path(self.releases.link).resolve() != release.resolve():
             faults.append("the link points elsewhere")
-        if self.unit != (release / _release.UNIT).read_text():
-            faults.append("another unit is installed")
+        for unit in _release.INSTALLED:
+            if _release.read(f"{_release.UNITS}/{unit}") != _release.read(str(release / unit)):
+                faults.append(f"another {unit} is installed")
+        if self.serving and self.listening != address_of(_release.read(release / _release.SOCKET)):
+            faults.append(f"it listens at {self.listening}")
         if not self.enabled or not self.serving or self.serving.resolve() != release.resolve():
             faults.append("it does not run")
         if (release / "bin/ebpf_exporter").read_text() == "sick":
@@ -225,14 +244,23 @@ class Machine:
     def save(self) -> None:
         """Keep the host as it is now."""
         shutil.copytree(self.root, self.folder / "saved", symlinks=True)
-        self.saved = self.active, self.enabled, self.loaded
+        self.saved = self.state
+
+    @property
+    def state(self) -> tuple:
+        """What systemd knows."""
+        return self.active, self.enabled, self.loaded, self.loaded_socket, self.listening
+
+    @state.setter
+    def state(self, state: tuple) -> None:
+        self.active, self.enabled, self.loaded, self.loaded_socket, self.listening = state
 
     def restore(self) -> None:
         """Have the host as it was."""
         self.revive()
         shutil.rmtree(self.root)
         shutil.copytree(self.folder / "saved", self.root, symlinks=True)
-        self.active, self.enabled, self.loaded = self.saved
+        self.state = self.saved
         self.revive()
 
     def count_actions(self) -> None:

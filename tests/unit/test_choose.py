@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -93,6 +94,10 @@ class Host:
         return {config: entry["variant"] for config, entry in self.configs.items()}
 
     @property
+    def remembered(self) -> list[dict]:
+        return json.loads((self.state / "verdicts.json").read_text())
+
+    @property
     def trials(self) -> list[str]:
         return (self.release / "bin/trials").read_text().splitlines()
 
@@ -126,14 +131,15 @@ def test_a_config_without_a_variant_takes_no_other_down(host, capsys):
 
 
 def test_strict_fails_where_one_is_left_out(host):
-    assert host.run({"net/fentry": NOT_PERMITTED, "net/kprobe": MISSED}, strict=True) == 2
+    refused = {"net/fentry": NOT_PERMITTED, "net/kprobe": MISSED}
+    assert host.run(refused, strict=True) == host.choose.STRICT
 
 
 def test_nothing_to_run_is_a_skip_not_a_failure(host):
     everything = [
         f"{c}/{v['name']}" for c, e in CATALOGUE["configs"].items() for v in e["variants"]
     ]
-    assert host.run(dict.fromkeys(everything, NOT_PERMITTED)) == 1
+    assert host.run(dict.fromkeys(everything, NOT_PERMITTED)) == host.choose.NOTHING_RUNS
 
 
 def test_permanent_refusals_are_remembered(host):
@@ -158,15 +164,105 @@ def test_another_kernel_forgets_the_refusals(host, choose, monkeypatch):
 
 
 def test_a_damaged_memory_is_replaced(host):
-    (host.state / "refusals.json").write_text('{"key": ')
-    assert host.run({}) == 0
-    assert json.loads((host.state / "refusals.json").read_text())["refusals"] == {}
+    host.run({})
+    another_form = json.dumps([{"key": host.remembered[0]["key"], "refusals": 1}])
+    for damaged in ('[{"key": ', "[1]", "{}", another_form):
+        (host.state / "verdicts.json").write_text(damaged)
+        assert host.run({}) == 0
+        assert host.remembered[0]["refusals"] == {}
 
 
 def test_what_does_not_load_beside_the_others_is_left_out(host):
     assert host.run({"disk/tp_btf net/fentry": NOT_PERMITTED}) == 0
     assert host.variants == {"disk": "tp_btf", "net": None}
     assert host.configs["net"]["refused"]["fentry"].startswith("beside the others: ")
+
+
+def test_what_was_accepted_is_not_tried_again(host):
+    host.run({"net/fentry": NOT_PERMITTED})
+    before = host.configs
+    assert host.run({}) == 0
+    assert host.trials == []
+    assert host.configs == before
+
+
+def at(choose, monkeypatch, boot: str, age: float) -> None:
+    monkeypatch.setattr(choose, "uptime", lambda: (boot, age))
+
+
+@pytest.mark.parametrize(
+    ("then", "tried"),
+    [(("first", 101.0), True), (("first", 5000.0), False), (("second", 101.0), False)],
+    ids=["soon", "later", "after a reboot"],
+)
+def test_what_may_have_ended_the_exporter_is_tried_again(host, choose, monkeypatch, then, tried):
+    at(choose, monkeypatch, "first", 100.0)
+    host.run({})
+    host.run({})
+    assert host.trials == []
+    at(choose, monkeypatch, *then)
+    host.run({})
+    assert (host.trials != []) == tried
+    host.run({})
+    assert host.trials == [] or not tried
+
+
+def test_verdicts_of_a_few_releases_are_kept(host, choose, monkeypatch):
+    for number in range(choose.REMEMBERED + 2):
+        monkeypatch.setattr(choose.Kernel, "key", lambda *_, number=number: str(number))
+        host.run({})
+    assert [entry["key"] for entry in host.remembered] == ["5", "4", "3", "2"]
+    monkeypatch.setattr(choose.Kernel, "key", lambda *_: "3")
+    host.run({})
+    assert host.trials == []
+
+
+def test_a_program_that_was_left_out_is_tried_beside_the_accepted(host):
+    host.run({"disk/tp_btf": NO_MEMORY, "disk/raw_tp": NO_MEMORY})
+    assert host.variants == {"disk": None, "net": "fentry"}
+    assert host.run({}) == 0
+    assert host.trials == ["disk/tp_btf", "disk/tp_btf net/fentry"]
+
+
+def test_a_full_disk_keeps_nobody_from_choosing(host, choose, monkeypatch, capsys):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    written = Path.write_text
+    monkeypatch.setattr(
+        Path, "write_text", lambda p, t: full(p, t) if p.parent == host.state else written(p, t)
+    )
+    assert host.run({}) == 0
+    assert "not remembered: [Errno 28]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_crash_is_no_verdict(choose, monkeypatch, fault):
+    def crash():
+        raise fault
+
+    monkeypatch.setattr(choose, "main", crash)
+    assert choose.status() == choose.FAILED_TO_CHOOSE
+
+
+def test_words_that_it_does_not_know_are_no_verdict(choose, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["choose.py", "--nonsense"])
+    assert choose.status() == choose.FAILED_TO_CHOOSE
+
+
+def test_systemd_is_asked_for_time_before_each_trial(host, choose, monkeypatch, tmp_path):
+    address = f"/tmp/{tmp_path.parent.name}-{tmp_path.name}"[:100]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        host.run({"net/fentry": NOT_PERMITTED})
+        Path(address).unlink()
+        manager.setblocking(False)
+        asked = [manager.recv(100) for _ in host.trials]
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+    seconds = choose.TRIAL_SECONDS + choose.SPARE_SECONDS
+    assert set(asked) == {f"EXTEND_TIMEOUT_USEC={seconds}000000".encode()}
 
 
 def test_an_artifact_of_another_format_fails_the_unit_and_says_what_to_do(host, capsys):

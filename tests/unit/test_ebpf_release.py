@@ -22,6 +22,7 @@ from fake_systemd import MANIFEST, MARKED, THEIRS, Killed, Machine
 
 OTHER = "127.0.0.1:9436"
 UNIT = "etc/systemd/system/ebpf_exporter.service"
+SOCKET = "etc/systemd/system/ebpf_exporter.socket"
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_first_release_that_runs_badly_leaves_nothing(box):
     assert [path for path in left if "/run/" not in path] == []
 
 
-@pytest.mark.parametrize("verb", ["enable", "restart"])
+@pytest.mark.parametrize("verb", ["restart", "enable"])
 def test_systemd_that_refuses_is_a_fault_like_any_other(box, monkeypatch, verb):
     before = works(box.deploy())["release"]
     refused = []
@@ -328,6 +329,120 @@ def test_own_service_may_have_the_port(box, monkeypatch):
     works(box.deploy("sound", OTHER))
 
 
+@pytest.mark.parametrize("theirs", ["cups.socket", ""])
+def test_socket_of_systemd_is_ours_or_named(box, monkeypatch, theirs):
+    works(box.deploy())
+    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_owned, "programs", lambda sockets: [("systemd", 1, "init.scope")])
+    box.more_sockets = (
+        f"[::]:9436 {theirs} cups.service" if theirs else f"{OTHER} {_release.SOCKET}"
+    )
+    answer = box.deploy("sound", OTHER)
+    if theirs:
+        assert "taken by another program: systemd (cups.socket)" in answer["msg"]
+    else:
+        works(answer)
+
+
+# --- the listener
+
+
+def stops_of_the_listener(box, **more) -> int:
+    box.commands.clear()
+    works(box.deploy(**more))
+    return box.commands.count(("systemctl", "stop", _release.SOCKET))
+
+
+def test_listener_stays_open_unless_it_is_another_one(box):
+    works(box.deploy())
+    assert stops_of_the_listener(box, exporter="another sound one") == 0
+    assert stops_of_the_listener(box, address=OTHER) == 1
+    assert box.listening == OTHER
+
+
+def without_socket(box: Machine) -> str:
+    """Have a release and a host of before the exporter had a socket of systemd's."""
+    name = works(box.deploy())["release"]
+    Path(box.releases.path(name), _release.SOCKET).unlink()
+    (box.root / SOCKET).unlink()
+    record = json.loads(Path(box.record).read_text())
+    del record["files"][str(box.root / SOCKET)], record["units"][_release.SOCKET]
+    Path(box.record).write_text(json.dumps(record))
+    box.loaded_socket, box.listening = "", ""
+    return name
+
+
+def test_deployment_without_a_socket_moves_to_one_and_back(box, run):
+    old = without_socket(box)
+    works(box.deploy(address=OTHER))
+    assert box.listening == OTHER
+    assert str(box.root / SOCKET) in json.loads(Path(box.record).read_text())["files"]
+    assert works(run(ebpf_release, root=str(box.opt), state="previous"))["release"] == old
+    assert not (box.root / SOCKET).exists()
+    assert box.listening == ""
+    assert box.faults() == []
+
+
+def test_release_that_fails_leaves_no_socket_to_one_of_before(box):
+    old = without_socket(box)
+    assert f"release {old} runs again" in box.deploy("sick", OTHER)["msg"]
+    assert not (box.root / SOCKET).exists()
+    assert box.faults() == []
+
+
+def test_their_socket_is_refused_adopted_and_given_back(box, run):
+    (box.root / SOCKET).write_text("[Socket]\nListenStream=9435\n")
+    assert "has a unit ebpf_exporter.socket that is not ours" in box.deploy()["msg"]
+    works(box.deploy(adopt=True))
+    assert (box.root / SOCKET).read_text().startswith(MARKED)
+    works(run(ebpf_release, root=str(box.opt), state="absent"))
+    assert (box.root / SOCKET).read_text() == "[Socket]\nListenStream=9435\n"
+    assert not (box.root / UNIT).exists()
+
+
+# --- what the service wrote
+
+
+@pytest.mark.parametrize("there", ["pipe", "link", "folder", "words"])
+def test_whatever_lies_in_the_place_of_the_choice_nobody_waits_for_it(box, run, there):
+    works(box.deploy())
+    choice = Path(_release.RUNTIME) / "choice.json"
+    choice.unlink()
+    if there == "pipe":
+        os.mkfifo(choice)
+    elif there == "link":
+        choice.symlink_to("/dev/zero")
+    elif there == "folder":
+        choice.mkdir()
+    else:
+        choice.write_text("[]")
+    answer = works(run(ebpf_release, **box.arguments()))
+    assert "programs" not in answer
+
+
+@pytest.mark.parametrize("back", [0, 10**6])
+def test_way_back_is_the_release_before_whatever_the_clock_says(box, monkeypatch, back):
+    names = []
+    written = _release.write
+
+    def write_at_an_earlier_time(path, text, mode=0o644):
+        written(path, text, mode)
+        moment = 1_700_000_000 - back * len(names)
+        os.utime(path, (moment, moment))
+
+    monkeypatch.setattr(_release, "write", write_at_an_earlier_time)
+    for port in range(3):
+        names.append(works(box.deploy(address=f"127.0.0.1:{port}"))["release"])
+    assert box.releases.healthy() == names[::-1]
+    assert box.releases.before(names[2]) == names[1]
+
+
+def test_number_that_came_as_text_is_one(box):
+    for port in range(3):
+        works(box.deploy(address=f"127.0.0.1:{port}", keep_releases="2"))
+    assert len(box.releases.names()) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -453,9 +568,11 @@ def test_check_mode_shows_the_change_and_makes_none(box, bare):
         )
     )
     assert answer["changed"]
-    unit, settings = answer["diff"]
-    assert "127.0.0.1:9435" in unit["after"] and "127.0.0.1:9435" in settings["after"]
-    assert (OTHER in unit["before"]) == (OTHER in settings["before"]) == (not bare)
+    headers = [shown["after_header"].rpartition("/")[2] for shown in answer["diff"]]
+    assert headers == [*_release.INSTALLED, "settings.json"]
+    for shown in answer["diff"]:
+        assert "127.0.0.1:9435" in shown["after"]
+        assert (OTHER in shown["before"]) == (not bare)
     assert box.snapshot() == before
 
 

@@ -10,6 +10,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.plugins.filter.targets import (
     allowed_sources,
+    listen_stream,
     listener,
     prometheus_url,
     scrape_address_fault,
@@ -204,6 +205,27 @@ def test_prometheus_of_another_host_must_not_hide_on_its_loopback(address):
 def test_listeners_are_read(text, address, own):
     found = listener(text)
     assert (found["address"], found["own"], found["fault"]) == (address, own, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "stream"),
+    [
+        ("127.0.0.1:9435", [], "127.0.0.1:9435"),
+        (":9435", [], "9435"),
+        ("0.0.0.0:9435", [], "9435"),
+        ("[::]:9436", [], "9436"),
+        ("[2001:db8::5]:9435", [], "[2001:db8::5]:9435"),
+        ("[::ffff:10.0.0.5]:9435", [], "10.0.0.5:9435"),
+        ("localhost:9435", [], "127.0.0.1:9435"),
+        ("ip6-localhost:9435", [], "[::1]:9435"),
+        ("db.example:1", ["2001:db8::5", "10.0.0.7", "10.0.0.5"], "10.0.0.5:1"),
+        ("db.example:1", ["2001:db8::5"], "[2001:db8::5]:1"),
+        ("db.example:1", [], ""),
+        ("nonsense", [], ""),
+    ],
+)
+def test_a_listener_is_one_socket_of_systemd(text, known, stream):
+    assert listen_stream(text, known) == stream
 
 
 @pytest.mark.parametrize(
