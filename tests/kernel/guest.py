@@ -17,7 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import cases_block, cases_forecast, cases_tcp, net
+from . import cases_block, cases_disks, cases_forecast, cases_tcp, net
 from .exporter import PERF_HOOKS, PREFIX, SERVICE, Exporter
 from .lab import Lab
 
@@ -25,7 +25,7 @@ from .lab import Lab
 NOT_HERE = {("6.1", "tcp-listen-overflows", "fentry")}
 ATTEMPTS = 4
 TRACEPOINTS = {"tp_btf", "raw_tp"}
-PARTS = (cases_block, cases_tcp, cases_forecast)
+PARTS = (cases_block, cases_disks, cases_tcp, cases_forecast)
 
 
 def exporters(artifact: Path, live: bool) -> list[Exporter]:
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--live", action="store_true")
-    parser.add_argument("--only", help="run only the cases with this in their name")
+    parser.add_argument("--only", help="run only the cases with this in their module.name")
     parser.add_argument("--short", action="store_true", help="run one case for each program")
     options = parser.parse_args()
     if not options.live:
@@ -134,7 +134,7 @@ def main() -> None:
         cases = short(cases, metrics(options.artifact))
     with net.topology():
         for case in cases:
-            if options.only and options.only not in case.__name__:
+            if options.only and options.only not in f"{case.__module__}.{case.__name__}":
                 continue
             began = time.monotonic()
             try:

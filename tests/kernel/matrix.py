@@ -36,6 +36,7 @@ TOOLS = {
     "busybox": "busybox-static",
     "udevadm": "udev",
     "modprobe": "kmod",
+    "dmsetup": "dmsetup",
     "ip": "iproute2",
     "tc": "iproute2",
     "setpriv": "util-linux",
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument(
         "--kernel", action="append", choices=[*kernels.SUITES, LIVE], help="default: all"
     )
-    parser.add_argument("--only", help="run only the cases with this in their name")
+    parser.add_argument("--only", help="run only the cases with this in their module.name")
     parser.add_argument(
         "--short", action="store_true",
         help="one case for each program, on the oldest, the newest and the live kernel",

@@ -23,7 +23,7 @@ METRIC_KEYS = {"name", "help", "labels"}
 HISTOGRAM_KEYS = METRIC_KEYS | {
     "bucket_type", "bucket_min", "bucket_max", "bucket_keys", "bucket_multiplier"
 }  # fmt: skip
-DECODERS = {"uint", "static_map", "majorminor"}
+DECODERS = {"uint", "static_map", "string"}
 
 
 def exporter_config(config: str) -> dict:

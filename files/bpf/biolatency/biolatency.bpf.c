@@ -24,10 +24,10 @@ enum operation {
 };
 
 struct disk_operation {
-	u32 device;
+	u64 device[NAME_WORDS];
 	u8 operation;
 	u8 bucket; // unused, 0, in the error counter's key
-	u16 padding;
+	u8 padding[6];
 };
 
 struct {
@@ -70,25 +70,24 @@ static __always_inline u8 operation_of(u32 cmd_flags)
 	case DRIVER_IN:
 	case DRIVER_OUT:
 		return operation;
+	case 32: // a SCSI command of its own kind, before 5.14
+		return DRIVER_IN;
+	case 33:
+		return DRIVER_OUT;
 	default: // among them the zone operations, renumbered in 6.8
 		return OTHER;
 	}
 }
 
-// 0, shown as "other", for a request without a disk. False for disks that
-// only repeat what another one does, or that are no disks.
-static __always_inline bool is_counted(struct request *rq, u32 *device)
+// "other" for a request without a disk.
+static __always_inline void name_disk(struct request *rq, u64 name[NAME_WORDS])
 {
 	struct gendisk *disk = disk_of(rq);
-	u32 major, minor;
 
-	*device = 0;
-	if (!disk)
-		return true;
-	major = READ(disk, major);
-	minor = READ(disk, first_minor);
-	*device = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
-	return major != 1 && major != 7 && major != 11; // ram, loop, CD-ROM
+	if (disk)
+		read_name(disk, name);
+	else
+		__builtin_memcpy(name, "other", sizeof("other"));
 }
 
 TRACEPOINT(block_rq_complete)
@@ -104,15 +103,16 @@ int complete(u64 *ctx)
 		issued = recall(number_of(rq));
 	key.operation = operation_of(READ(rq, cmd_flags));
 	// A write with a flush around it ends twice, at last without data.
-	if (!bytes && key.operation != FLUSH)
+	if (!bytes && key.operation == WRITE)
 		return 0;
-	if (!is_counted(rq, &key.device))
+	name_disk(rq, key.device);
+	if (is_left_out(key.device))
 		return 0;
 	if (error)
 		increment_map(&bio_errors_total, &key, 1);
 	if (!whole)
 		return 0;
-	begun = READ(rq, start_time_ns); // 0 where the disk keeps no statistics
+	begun = born(rq, key.operation == FLUSH);
 	if (issued)
 		increment_duration(&bio_latency_seconds, &key, 0, MAX_SLOT, elapsed(issued, now));
 	else if (was_skipped(begun) && !error)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: linmonitor.stack contributors
+"""Which requests are counted, under which disk's name, and which have a time of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import mmap
+import os
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .cases_block import (
+    BLOCK,
+    CONFIG,
+    LATENCY,
+    TOTAL,
+    file_on_own_disk,
+    null_disks,
+    read_direct,
+)
+from .lab import Lab, proves
+
+SYSTEM_BLOCK = Path("/sys/block")
+BLKRESETZONE = 0x40101283
+SG_IO, FROM_DEVICE, NO_DATA = 0x2285, -3, -1
+INQUIRY, TEST_UNIT_READY = 0x12, 0x00
+DM_SECTORS = 64 * 2048
+
+
+def timed(work: Callable, *arguments: object) -> float:
+    """Run a workload; return the seconds that it took."""
+    began = time.monotonic()
+    work(*arguments)
+    return time.monotonic() - began
+
+
+def not_longer(lab: Lab, case: str, seconds: float, **labels: str) -> None:
+    """All requests together lasted no longer than the one process that waited for them."""
+    lab.check(CONFIG, TOTAL, f"{case}: sum, s (half of the reader's, and as much off)",
+              seconds / 2, lambda d: d.sum(TOTAL, **labels), allowed=seconds / 2)  # fmt: skip
+
+
+@contextlib.contextmanager
+def no_statistics(disk: str) -> Iterator[None]:
+    """Let a disk keep none, for a while, after requests that had some are long over."""
+    iostats = SYSTEM_BLOCK / disk / "queue" / "iostats"
+    time.sleep(2)
+    iostats.write_text("0", encoding="ascii")
+    try:
+        time.sleep(0.5)  # what was under way ends
+        yield
+    finally:
+        iostats.write_text("1", encoding="ascii")
+
+
+def flush(path: str, number: int) -> None:
+    """Flush a disk's cache this many times."""
+    descriptor = os.open(path, os.O_RDWR)
+    for _ in range(number):
+        os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def write_through(path: str, number: int) -> None:
+    """Write blocks, each with a flush behind it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
+    for block in range(number):
+        os.pwritev(descriptor, [mmap.mmap(-1, BLOCK)], block * BLOCK)
+    os.close(descriptor)
+
+
+@proves(LATENCY, TOTAL)
+def without_statistics(lab: Lab) -> None:
+    """Read a disk that keeps no statistics, whose requests carry the birth of earlier ones."""
+    with null_disks(1, irqmode=0, memory_backed=1, cache_size=1) as (disk,):
+        nomerges = SYSTEM_BLOCK / disk / "queue" / "nomerges"
+        nomerges.write_text("2", encoding="ascii")
+        read_direct(f"/dev/{disk}", 500, 8)
+        with no_statistics(disk), lab.measured():
+            read_direct(f"/dev/{disk}", 500, 8)
+            seconds = timed(flush, f"/dev/{disk}", 5)
+            seconds += timed(write_through, f"/dev/{disk}", 6)
+    case = "iostats 0"
+    labels = {"device": disk, "operation": "read"}
+    lab.check(CONFIG, LATENCY, f"{case}, 500 reads: count", 500,
+              lambda d: d.count(LATENCY, **labels), may_skip=True)  # fmt: skip
+    unaccounted(lab, f"{case}, 500 reads", **labels)
+    unaccounted(lab, f"{case}, 6 writes that flush", device=disk, operation="write")
+    labels = {"device": disk, "operation": "flush"}
+    for metric in (LATENCY, TOTAL):
+        lab.check(CONFIG, metric, f"{case}, 11 flushes: count", 11,
+                  lambda d, m=metric: d.count(m, **labels))  # fmt: skip
+    not_longer(lab, f"{case}, 11 flushes", seconds, **labels)
+
+
+def unaccounted(lab: Lab, case: str, **labels: str) -> None:
+    """The kernel keeps no time of these requests, and so we tell none."""
+    lab.check(CONFIG, TOTAL, f"{case}: count", 0, lambda d: d.count(TOTAL, **labels))
+    lab.check(CONFIG, TOTAL, f"{case}: sum, s", 0, lambda d: d.sum(TOTAL, **labels))
+
+
+@proves(TOTAL)
+def own_disk_without_statistics(lab: Lab) -> None:
+    """Read this machine's own disk while it keeps no statistics."""
+    with file_on_own_disk() as (path, disk):
+        read_direct(path, 500, 8)
+        with no_statistics(disk), lab.measured():
+            read_direct(path, 500, 8)
+    unaccounted(lab, "own disk, iostats 0", device=disk, operation="read")
+
+
+@proves(LATENCY, TOTAL)
+def serial_number(lab: Lab) -> None:
+    """Ask this machine's own disk for its serial number, a command of the driver."""
+    with file_on_own_disk() as (path, disk):
+        serial = SYSTEM_BLOCK / disk / "serial"
+        if not serial.exists():
+            return
+        read_direct(path, 500, 8)
+        time.sleep(2)
+        with lab.measured():
+            seconds = timed(lambda: [serial.read_text(encoding="ascii") for _ in range(50)])
+    labels = {"device": disk, "operation": "driver_in"}
+    lab.check(CONFIG, LATENCY, "serial number, 50 times: count", 50,
+              lambda d: d.count(LATENCY, **labels))  # fmt: skip
+    not_longer(lab, "serial number, 50 times", seconds, **labels)
+
+
+def scsi_command(descriptor: int, operation: int, size: int) -> None:
+    """Send a six-byte SCSI command that answers with so many bytes."""
+    command = ctypes.create_string_buffer(bytes([operation, 0, 0, 0, size, 0]), 6)
+    sense, data = ctypes.create_string_buffer(32), ctypes.create_string_buffer(max(size, 1))
+    header = struct.pack(
+        "iiBBHIQQQIIi4xQBBBBHHiII4x", ord("S"), FROM_DEVICE if size else NO_DATA, 6, 32, 0, size,
+        *(ctypes.addressof(buffer) for buffer in (data, command, sense)),
+        10_000, 0, 0, 0, *[0] * 9,
+    )  # fmt: skip
+    fcntl.ioctl(descriptor, SG_IO, bytearray(header))
+
+
+@proves(LATENCY, TOTAL)
+def commands_of_the_driver(lab: Lab) -> None:
+    """Send SCSI commands with and without data to a disk, past the block layer's accounts."""
+    subprocess.run(["modprobe", "-a", "sd_mod", "scsi_debug"], check=True)
+    adapter = Path("/sys/bus/pseudo/drivers/scsi_debug")
+    deadline = time.monotonic() + 60
+    while not (found := list(adapter.glob("adapter*/host*/target*/*:*/block/*"))):
+        if time.monotonic() > deadline:
+            raise RuntimeError("scsi_debug made no disk")
+        time.sleep(0.5)
+    disk = found[0].name
+    read_direct(f"/dev/{disk}", 200, 8)
+    time.sleep(2)
+    descriptor = os.open(f"/dev/{disk}", os.O_RDWR)
+    with lab.measured():
+        seconds = timed(lambda: [scsi_command(descriptor, INQUIRY, 96) for _ in range(40)])
+        seconds += timed(lambda: [scsi_command(descriptor, TEST_UNIT_READY, 0) for _ in range(10)])
+    os.close(descriptor)
+    subprocess.run(["modprobe", "-r", "scsi_debug"], check=False)
+    labels = {"device": disk, "operation": "driver_in"}
+    case = "40 INQUIRY, 10 TEST UNIT READY"
+    lab.check(CONFIG, LATENCY, f"{case}: count", 50, lambda d: d.count(LATENCY, **labels))
+    not_longer(lab, case, seconds, **labels)
+
+
+@proves(LATENCY)
+def zone_commands(lab: Lab) -> None:
+    """Reset zones: commands without data, numbered differently on each kernel."""
+    settings = {"zoned": 1, "zone_size": 4, "memory_backed": 1, "irqmode": 0}
+    with null_disks(1, **settings) as (disk,):
+        descriptor = os.open(f"/dev/{disk}", os.O_RDWR | os.O_DIRECT)
+        with lab.measured():
+            for zone in range(3):
+                os.pwritev(descriptor, [mmap.mmap(-1, BLOCK)], zone << 22)
+                fcntl.ioctl(descriptor, BLKRESETZONE, struct.pack("QQ", zone << 13, 1 << 13))
+        os.close(descriptor)
+    for operation in ("write", "other"):
+        labels = {"device": disk, "operation": operation}
+        lab.check(CONFIG, LATENCY, f"3 zones written and reset: {operation}", 3,
+                  lambda d, ls=labels: d.count(LATENCY, **ls))  # fmt: skip
+
+
+@proves(LATENCY, TOTAL)
+def swapped_disk(lab: Lab) -> None:
+    """Take a disk out and put one of another name in, which gets the numbers of the first."""
+    numbers, disks = set(), []
+    # Names that differ in their last letters alone.
+    for name, reads in (("nullb-of-the-first-owner", 100), ("nullb-of-the-first-heir", 40)):
+        with null_disks(1, name=name, irqmode=0) as (disk,):
+            numbers.add((SYSTEM_BLOCK / disk / "dev").read_text(encoding="ascii"))
+            disks.append(disk)
+            with lab.measured():
+                read_direct(f"/dev/{disk}", reads, 1)
+            for metric in (LATENCY, TOTAL):
+                lab.check(CONFIG, metric, f"disk {len(disks)} of one number, {reads} reads", reads,
+                          lambda d, m=metric, disk=disk: d.count(m, device=disk))  # fmt: skip
+                if disks[0] != disk:
+                    lab.check(CONFIG, metric, "disk 2 of one number, on the name of the first", 0,
+                              lambda d, m=metric: d.count(m, device=disks[0]))  # fmt: skip
+    if len(numbers) > 1:
+        raise AssertionError(f"the two disks have numbers of their own: {numbers}")
+
+
+@contextlib.contextmanager
+def multipath(path: str) -> Iterator[str]:
+    """Put device mapper's multipath over a disk; return the name of the one above."""
+    subprocess.run(["modprobe", "-a", "dm-multipath", "dm-round-robin"], check=True)
+    number = (SYSTEM_BLOCK / path / "dev").read_text(encoding="ascii").strip()
+    table = f"0 {DM_SECTORS} multipath 0 0 1 1 round-robin 0 1 1 {number} 1000"
+    dmsetup = ["dmsetup", "--noudevsync"]
+    subprocess.run([*dmsetup, "create", "paths", "--table", table], check=True)
+    try:
+        (holder,) = (SYSTEM_BLOCK / path / "holders").iterdir()
+        yield holder.name
+    finally:
+        subprocess.run([*dmsetup, "remove", "--retry", "paths"], check=True)
+
+
+@proves(LATENCY, TOTAL)
+def request_once(lab: Lab) -> None:
+    """Read through request-based device mapper: once, at the disk that does the work."""
+    with null_disks(1, irqmode=0) as (disk,), multipath(disk) as mapped, lab.measured():
+        read_direct(f"/dev/{mapped}", 300, 1)
+    for metric in (LATENCY, TOTAL):
+        for device, truth in ((disk, 300), (mapped, 0)):
+            where = "the disk" if truth else "dm"
+            lab.check(CONFIG, metric, f"multipath, 300 reads: {where}", truth,
+                      lambda d, m=metric, device=device: d.count(m, device=device))  # fmt: skip
+
+
+VM = (without_statistics, commands_of_the_driver, zone_commands, swapped_disk, request_once)
+LIVE = (own_disk_without_statistics, serial_number)
