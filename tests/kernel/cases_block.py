@@ -38,7 +38,7 @@ READS, READ_MS, WRITES, DISCARDS, FLUSHES = 0, 3, 4, 11, 15
 
 
 @contextlib.contextmanager
-def null_disks(number: int, name: str = "nullb", **settings: int | str) -> Iterator[list[str]]:
+def null_disks(number: int, name: str = "nullb", /, **settings: int) -> Iterator[list[str]]:
     """Make disks whose completion time is known; kernels before 6.0 choose the names themselves."""
     subprocess.run(["modprobe", "null_blk", "nr_devices=0"], check=True)
     if not (CONFIGFS / "nullb").exists():

@@ -192,7 +192,7 @@ def swapped_disk(lab: Lab) -> None:
     numbers, disks = set(), []
     # Names that differ in their last letters alone.
     for name, reads in (("nullb-of-the-first-owner", 100), ("nullb-of-the-first-heir", 40)):
-        with null_disks(1, name=name, irqmode=0) as (disk,):
+        with null_disks(1, name, irqmode=0) as (disk,):
             numbers.add((SYSTEM_BLOCK / disk / "dev").read_text(encoding="ascii"))
             disks.append(disk)
             with lab.measured():

@@ -215,7 +215,9 @@ class Machine:
         for unit in _release.INSTALLED:
             if _release.read(f"{_release.UNITS}/{unit}") != _release.read(str(release / unit)):
                 faults.append(f"another {unit} is installed")
-        if self.serving and self.listening != address_of(_release.read(release / _release.SOCKET)):
+        if self.serving and self.listening != address_of(
+            _release.read(str(release / _release.SOCKET))
+        ):
             faults.append(f"it listens at {self.listening}")
         if not self.enabled or not self.serving or self.serving.resolve() != release.resolve():
             faults.append("it does not run")

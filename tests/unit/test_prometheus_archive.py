@@ -58,8 +58,8 @@ def answers(tmp_path_factory) -> dict[str, dict]:
         }
         for case, variables in CASES.items()
     ]
-    play = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
-    play["vars"] = {"ansible_python_interpreter": sys.executable}
+    interpreter = {"ansible_python_interpreter": sys.executable}
+    play = {"hosts": "localhost", "gather_facts": False, "vars": interpreter, "tasks": tasks}
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
     done = subprocess.run(
         ["ansible-playbook", "-i", "localhost,", "-c", "local", str(folder / "play.yml")],
