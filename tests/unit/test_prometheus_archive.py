@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,7 +32,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory) -> dict[str, dict]:
+def answers(tmp_path_factory) -> dict[str, Any]:
     """Return what the role found or said, per case, from one run on this machine."""
     folder = tmp_path_factory.mktemp("archive")
     (folder / "handed-in.tar.gz").write_bytes(CONTENT)
