@@ -18,6 +18,7 @@ from .lab import Lab, at_once, proves
 from .net import (
     CLIENT,
     RCV_SSTHRESH,
+    ROUTER,
     RTT,
     SERVER,
     SERVER_ADDRESS,
@@ -139,6 +140,55 @@ def late_overflow(lab: Lab) -> None:
         lab.check("tcp-listen-overflows", OVERFLOWS,
                   f"listen(2), 10 at once, {VERSION[family]}", overflows,
                   lambda d, f=family: d.total(OVERFLOWS, family=VERSION[f]))  # fmt: skip
+
+
+def rest(listening: socket.socket) -> tuple[str, int]:
+    """Leave a connection in TIME_WAIT at a listener; return the address of its client."""
+    with client(IPV4) as sock:
+        sock.connect((SERVER_ADDRESS[IPV4], PORT))
+        listening.accept()[0].close()
+        sock.recv(1)
+        return sock.getsockname()
+
+
+@proves(OVERFLOWS)
+def overflow_without_cookies(lab: Lab) -> None:
+    """Let SYNs meet a full queue with half-open connections beside it, as many as may be or more.
+
+    Beyond that the kernel refuses them for another reason, but for a peer that it knows.
+    """
+    cookies = sysctl(SERVER, "ipv4/tcp_syncookies", "0")
+    for case, half_open, known, truth in (
+        ("as many half-open as the backlog", 2, False, 8),
+        ("more half-open", 5, False, 0),
+        ("more half-open, TIME_WAIT", 5, True, 1),
+    ):
+        server = listener(SERVER, IPV4, port=PORT, backlog=64)
+        name = rest(server) if known else None
+        with netem(to_client="loss 100%"):
+            clients = start_connecting(IPV4, SERVER_ADDRESS[IPV4], PORT, half_open)
+            clients += [client(IPV4, ROUTER) for _ in range(3)]
+            for sock in clients[half_open:]:
+                sock.connect((SERVER_ADDRESS[IPV4], PORT))
+            server.listen(2)
+            counted = Counted(SERVER)
+            with lab.measured():
+                late = [client(IPV4, CLIENT if known else ROUTER) for _ in range(1 if known else 8)]
+                for sock in late:
+                    if name:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        sock.bind(name)
+                    sock.setblocking(False)
+                    sock.connect_ex((SERVER_ADDRESS[IPV4], PORT))
+                close_all(late)
+                overflows = counted("TcpExtListenOverflows")
+            close_all([*clients, server])
+        lab.check("tcp-listen-overflows", OVERFLOWS, f"no cookies, {case}", overflows,
+                  lambda d: d.total(OVERFLOWS))  # fmt: skip
+        if not known:  # 5.10 refuses its SYN now and then
+            lab.check("tcp-listen-overflows", OVERFLOWS, f"no cookies, {case}: expected", truth,
+                      lambda d: d.total(OVERFLOWS))  # fmt: skip
+    sysctl(SERVER, "ipv4/tcp_syncookies", cookies)
 
 
 # -- connect time -----------------------------------------------------------
@@ -610,6 +660,7 @@ def full_map(lab: Lab) -> None:
 VM = (
     accept_queue,
     late_overflow,
+    overflow_without_cookies,
     connect_results,
     rtt,
     receive_only,
