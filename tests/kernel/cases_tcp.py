@@ -538,27 +538,48 @@ def exhaust(connections: int) -> int:
 
 
 def squeeze(connections: int) -> int:
-    """Take the memory away that a window was offered for; return how often thresholds went down."""
+    """Take the memory away that a window was offered for; return how often thresholds went down.
+
+    The small buffer takes one segment whole and begins a second one.
+    """
     lowered = 0
     for _ in range(connections):
         sender, receiver = connected(ORDINARY)
-        for size in (1 << 17, 2048) * 2:
+        thresholds = []
+        for size in (1 << 17, 1500) * 2:
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
             # Newer kernels lower it here already, for the new size.
-            thresholds = [tcp_info(receiver, RCV_SSTHRESH)]
-            for number in range(65 if size > 2048 else 5):
+            thresholds.append(tcp_info(receiver, RCV_SSTHRESH))
+            for number in range(65 if size > 1500 else 5):
                 thresholds.append(send_watched(sender, receiver, 1000))
-                if number < 40 and size > 2048:
+                if number < 40 and size > 1500:
                     read_all(receiver)
-            lowered += times_lowered(thresholds)
+        lowered += times_lowered(thresholds)
         close_all([sender, receiver])
     return lowered
+
+
+def starve(connections: int) -> int:
+    """Take the memory of all TCP away from grown buffers; return how often thresholds went down."""
+    pairs = [connected(ORDINARY) for _ in range(connections)]
+    thresholds: list[list[int]] = [[] for _ in pairs]
+    for looks, (sender, receiver) in zip(thresholds, pairs, strict=True):
+        for _ in range(150):
+            looks.append(send_watched(sender, receiver, 16000))
+            read_all(receiver)
+    # Pressure begins at the second number; the third is never reached.
+    usual = sysctl(None, "ipv4/tcp_mem", "1 2 1000000")
+    for looks, (sender, receiver) in zip(thresholds, pairs, strict=True):
+        looks += [send_watched(sender, receiver, 1000) for _ in range(40)]
+    sysctl(None, "ipv4/tcp_mem", usual)
+    for pair in pairs:
+        close_all(list(pair))
+    return sum(map(times_lowered, thresholds))
 
 
 @proves(CLAMPS, OVERLIMIT, FAILURES)
 def window_clamps(lab: Lab) -> None:
     """Run short of memory without lowering the threshold, and with."""
-    config = "tcp-window-clamps"
     for case, lowers, workload in (
         ("SO_RCVBUF 16384, stalled reader", 0, lambda: stall(SMALL_BUFFER) or 0),
         ("autotuned, small segments, stalled reader", 0, lambda: stall(SMALL_SEGMENTS) or 0),
@@ -569,15 +590,25 @@ def window_clamps(lab: Lab) -> None:
         with lab.measured():
             lowered = workload()
             pruned = counted("TcpExtPruneCalled")
-        lab.check(config, CLAMPS, f"{case}: rcv_ssthresh went down", lowered,
+        lab.check("tcp-window-clamps", CLAMPS, f"{case}: rcv_ssthresh went down", lowered,
                   lambda d: d.total(CLAMPS))  # fmt: skip
-        lab.check(config, OVERLIMIT, f"{case}: TcpExtPruneCalled", pruned,
+        lab.check("tcp-window-clamps", CLAMPS, f"{case}: at all", lowers,
+                  lambda d: min(1, d.total(CLAMPS)))  # fmt: skip
+        lab.check("tcp-receive-memory", OVERLIMIT, f"{case}: TcpExtPruneCalled", pruned,
                   lambda d: d.total(OVERLIMIT))  # fmt: skip
-        lab.check(config, CLAMPS, f"{case}: beyond TcpExtPruneCalled", 0,
-                  lambda d, most=pruned: max(0, d.total(CLAMPS) - most))  # fmt: skip
-        lab.check(config, FAILURES, f"{case}: TcpExtRcvPruned", counted("TcpExtRcvPruned"),
-                  lambda d: d.total(FAILURES))  # fmt: skip
-        lab.check(config, CLAMPS, f"{case}: at all", lowers, lambda d: min(1, d.total(CLAMPS)))
+        lab.check("tcp-receive-memory", FAILURES, f"{case}: TcpExtRcvPruned",
+                  counted("TcpExtRcvPruned"), lambda d: d.total(FAILURES))  # fmt: skip
+
+
+@proves(CLAMPS)
+def memory_runs_out(lab: Lab) -> None:
+    """Lower thresholds because all of TCP is short of memory, while the buffers have room."""
+    with lab.measured():
+        lowered = starve(4)
+    lab.check("tcp-window-clamps", CLAMPS, "tcp_mem lowered: rcv_ssthresh went down", lowered,
+              lambda d: d.total(CLAMPS))  # fmt: skip
+    lab.check("tcp-window-clamps", CLAMPS, "tcp_mem lowered: each of 4 connections", 4,
+              lambda d: d.total(CLAMPS))  # fmt: skip
 
 
 # -- everything together ----------------------------------------------------
@@ -637,7 +668,7 @@ def ten_thousand(lab: Lab) -> None:
               + d.total(LEFT, map="opening"))  # fmt: skip
     if not lab.live:  # the kernel's other sockets are opening too
         for config, name in (("tcp-connect-time", "opening"), ("tcp-retransmit-delay", "sending"),
-                             ("tcp-window-clamps", "calls")):  # fmt: skip
+                             ("tcp-receive-memory", "calls")):  # fmt: skip
             lab.check(config, "start maps", f"{case}: entries left in {name}, beyond skipped runs",
                       0, lambda d, c=config, m=name:
                       max(0, d.total(LEFT, map=m) - d.total(SKIPPED, config=c)))  # fmt: skip
@@ -668,7 +699,8 @@ VM = (
     lost_handshakes,
     retransmit_delay,
     window_clamps,
+    memory_runs_out,
     ten_thousand,
     full_map,
 )
-LIVE = (accept_queue, receive_only, ten_thousand)
+LIVE = (accept_queue, receive_only, window_clamps, ten_thousand)
