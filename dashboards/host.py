@@ -154,6 +154,7 @@ ROUND_TRIPS = [
     heat("Round-trip time", m.RTT),
     quantiles("Round-trip time, quantiles", m.RTT),
     rate("Round-trip samples", m.RTT, "cps"),
+    quantiles("Round-trip time per connection, quantiles", m.CONNECTION_RTT),
 ]
 
 LOSS = [

@@ -139,7 +139,7 @@ EVENTS = {
     "tcp-window-clamps": "tcp",
 }
 # Where not all programs of a config make one event: those that do.
-PROGRAMS = {"tcp-window-clamps": ("receive",)}
+PROGRAMS = {"tcp-rtt": ("receive",), "tcp-window-clamps": ("receive",)}
 HOOK = {
     "block": ("empty_block_rq_issue", "empty_block_rq_complete"),
     "tcp-rtt": ("empty_tcp_probe",),

@@ -47,6 +47,7 @@ CLAMPS = "tcp_window_clamps_total"
 OVERLIMIT = "tcp_rcvbuf_overlimit_total"
 FAILURES = "tcp_rcv_rmem_failures_total"
 ROUND_TRIP = "tcp_rtt_seconds"
+CONNECTION_RTT = "tcp_connection_rtt_seconds"
 BACKLOG_DROPPED = "tcp_syn_backlog_dropped_total"
 CONNECT_DROPPED = "tcp_connect_time_dropped_total"
 DELAY_DROPPED = "tcp_retransmit_delay_dropped_total"
@@ -302,6 +303,41 @@ def receive_only(lab: Lab) -> None:
               lambda d: d.count(ROUND_TRIP, scope="public"), allowed=1)  # fmt: skip
     lab.check("tcp-rtt", ROUND_TRIP, "2 MB received: the sender has samples", 1,
               lambda d: min(1, d.count(ROUND_TRIP, scope="private")))  # fmt: skip
+
+
+@proves(CONNECTION_RTT, ROUND_TRIP)
+def closes_first(lab: Lab) -> None:
+    """Serve and close at once, as HTTP/1.0 does: each end has one sample at its end."""
+    server = listener(SERVER, IPV4, port=PORT)
+    rtts: list[float] = []
+
+    def serve() -> None:
+        for _ in range(20):
+            with server.accept()[0] as peer:
+                peer.recv(1)
+                rtts.append(tcp_info(peer, RTT) / 1e6)
+                peer.send(b"y")
+
+    acceptor = threading.Thread(target=serve)
+    acceptor.start()
+    with netem(to_client="delay 25ms"), lab.measured():
+        for _ in range(20):
+            with client(IPV4) as sock:
+                sock.connect((SERVER_ADDRESS[IPV4], PORT))
+                sock.send(b"x")
+                while sock.recv(1):
+                    pass
+        acceptor.join()
+        time.sleep(0.3)
+    server.close()
+    for end, scope in (("server", "private"), ("client", "public")):
+        lab.check("tcp-rtt", CONNECTION_RTT, f"20 requests, the server closes: the {end}'s end",
+                  20, lambda d, s=scope: d.count(CONNECTION_RTT, scope=s))  # fmt: skip
+    lab.check("tcp-rtt", CONNECTION_RTT, "20 requests, the server closes: mean, s (ss -ti)",
+              sum(rtts) / 20, lambda d: d.mean(CONNECTION_RTT, scope="private"),
+              relative=0.1)  # fmt: skip
+    lab.check("tcp-rtt", ROUND_TRIP, "20 requests, the server closes: samples of the server", 0,
+              lambda d: d.count(ROUND_TRIP, scope="private"))  # fmt: skip
 
 
 # -- retransmissions --------------------------------------------------------
@@ -695,6 +731,7 @@ VM = (
     connect_results,
     rtt,
     receive_only,
+    closes_first,
     retransmits,
     lost_handshakes,
     retransmit_delay,
