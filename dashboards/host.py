@@ -67,7 +67,7 @@ NOW = [
         "Retransmitted segments",
         "cps",
         m.RETRANSMITS.help,
-        f"sum(instance:ebpf_tcp_retransmits:rate5m{{{S}}})",
+        f"sum(instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}})",
         empty="none",
     ),
     rows(

@@ -137,7 +137,7 @@ CONNECT = Histogram(
 CONNECT_RESULTS = Histogram("tcp_connect_time_seconds", PEERS, by=("instance", "result"))
 RTT = Histogram("tcp_rtt_seconds", PEERS, by=("instance", "scope"))
 CONNECTION_RTT = Histogram("tcp_connection_rtt_seconds", PEERS, by=("instance", "scope"))
-RETRANSMITS = Counter("tcp_retransmits_total", PEERS, by=("instance", "type"))
+RETRANSMITS = Counter("tcp_retransmits_total", PEERS, by=("instance", "type", "netns"))
 DELAY = Histogram("tcp_retransmit_delay_seconds", PEERS, by=("instance", "type"))
 CLAMPS = Counter("tcp_window_clamps_total", by=("instance", "family"), alert="TcpWindowClamped")
 OVERLIMIT = Counter("tcp_rcvbuf_overlimit_total")

@@ -547,8 +547,65 @@ def lost_handshakes(lab: Lab) -> None:
                 lab.check("tcp-retransmit-delay", DELAY, f"{case}: mean, s", 1.0,
                           lambda d, ls=labels: d.mean(DELAY, type="syn", **ls),
                           relative=0.1)  # fmt: skip
+            else:
+                lab.check("tcp-retransmit-delay", DELAY, f"{case}: not in it", 0,
+                          lambda d, ls=labels: d.count(DELAY, **ls))  # fmt: skip
         server.close()
     sysctl(SERVER, "ipv4/tcp_synack_retries", retries)
+
+
+@proves(RETRANSMITS, DELAY, DELAY_DROPPED)
+def route_lost(lab: Lab) -> None:
+    """Try to send again without a route, until there is one again."""
+    pairs = [connected(ORDINARY) for _ in range(20)]
+    counted = Counted(CLIENT)
+    with lab.measured():
+        with netem(to_server="loss 100%"):
+            for sender, _ in pairs:
+                sender.send(bytes(1000))
+            ip("-n", CLIENT, "route", "del", "default", "via", "10.99.0.254")
+            time.sleep(1)
+            ip("-n", CLIENT, "route", "add", "default", "via", "10.99.0.254")
+        deadline = time.monotonic() + 5
+        while any(tcp_info(sender, UNACKED) for sender, _ in pairs):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        sent = counted("TcpRetransSegs") - counted("TcpExtTCPRetransFail")
+    for pair in pairs:
+        close_all(list(pair))
+    case = "20 connections without a route"
+    lab.check("tcp-retransmit", RETRANSMITS, f"{case}: TcpRetransSegs", sent,
+              lambda d: d.total(RETRANSMITS))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY, f"{case}: TcpRetransSegs", sent,
+              lambda d: d.count(DELAY))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY_DROPPED, case, 0, lambda d: d.total(DELAY_DROPPED))
+
+
+@proves(RETRANSMITS)
+def namespaces(lab: Lab) -> None:
+    """Lose SYNs of the host's own network namespace, and of another."""
+    ip("link", "add", "lm-lost", "type", "dummy")
+    ip("addr", "add", "10.98.0.1/24", "dev", "lm-lost")
+    ip("link", "set", "lm-lost", "up")
+    host, other = Counted(None), Counted(CLIENT)
+    with netem(to_server="loss 100%"), lab.measured():
+        clients = start_connecting(IPV4, SERVER_ADDRESS[IPV4], PORT, 5)
+        for _ in range(3):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(("10.98.0.2", PORT))
+            clients.append(sock)
+        time.sleep(1.6)
+        close_all(clients)
+        time.sleep(0.8)
+        truth = {"host": host("TcpRetransSegs"), "other": other("TcpRetransSegs")}
+    ip("link", "del", "lm-lost")
+    for netns, segments in truth.items():
+        lab.check("tcp-retransmit", RETRANSMITS, f"lost SYNs, {netns} = TcpRetransSegs there",
+                  segments, lambda d, n=netns: d.total(RETRANSMITS, netns=n))  # fmt: skip
+        lab.check("tcp-retransmit", RETRANSMITS, f"lost SYNs, {netns}: at all", 1,
+                  lambda d, n=netns: min(1, d.total(RETRANSMITS, netns=n)))  # fmt: skip
 
 
 class Capture:
@@ -866,6 +923,8 @@ VM = (
     closes_first,
     retransmits,
     lost_handshakes,
+    namespaces,
+    route_lost,
     retransmit_delay,
     window_clamps,
     memory_runs_out,
