@@ -112,6 +112,16 @@ static __always_inline struct tcp_sock *tcp_sock_of(struct sock *sk)
 #endif
 }
 
+#define NS_PER_MS 1000000ULL
+
+// When a connection's first SYN left, by TCP's own stamp in milliseconds; 0 if none did.
+static __always_inline u64 first_syn(struct tcp_sock *tp, u64 now)
+{
+	u32 stamp = READ(tp, retrans_stamp), age = (u32)(now / NS_PER_MS) - stamp;
+
+	return stamp ? now - age * NS_PER_MS : 0;
+}
+
 enum family {
 	FAMILY_OTHER = 0,
 	IPV4 = 4,

@@ -10,7 +10,6 @@
 #define MAX_SLOT 27 // 134 s, beyond the last SYN's timeout
 #define RESULTS 5
 #define MAX_OPENING 65536
-#define NS_PER_MS 1000000ULL
 
 // Of asm-generic/errno.h.
 #define ECONNABORTED 103
@@ -66,14 +65,6 @@ static __always_inline u8 result_of(struct sock *sk, int state)
 	default:
 		return OTHER;
 	}
-}
-
-// When the first SYN left, by TCP's own stamp in milliseconds; 0 if none did.
-static __always_inline u64 first_syn(struct tcp_sock *tp, u64 now)
-{
-	u32 stamp = READ(tp, retrans_stamp), age = (u32)(now / NS_PER_MS) - stamp;
-
-	return stamp ? now - age * NS_PER_MS : 0;
 }
 
 // With TCP_FASTOPEN_CONNECT connect() only promises: the SYN leaves with the
