@@ -47,6 +47,9 @@ struct {
 
 #define CROSSED (1ULL << 63)
 
+// When the first connection was seen to open. What is older was under way.
+static u64 watching_since;
+
 static __always_inline u8 result_of(struct sock *sk, int state)
 {
 	if (state == TCP_ESTABLISHED)
@@ -64,6 +67,16 @@ static __always_inline u8 result_of(struct sock *sk, int state)
 	}
 }
 
+// With TCP_FASTOPEN_CONNECT connect() only promises: the SYN leaves with the
+// first write, and the time until then is the application's. TCP has measured
+// the handshake, unless a SYN was lost; 0 if nothing was ever written.
+static __always_inline u64 fast_open_begin(struct tcp_sock *tp, int state, u64 now)
+{
+	if (state == TCP_ESTABLISHED && !READ(tp, total_retrans))
+		return now - (READ(tp, srtt_us) >> 3) * 1000ULL;
+	return first_syn(tp, now);
+}
+
 // Two programs on one event. From 6.1 on the kernel skips a program that is
 // still running on that CPU: what interrupts the start of one connection is
 // often the end of another, and must not be lost. A start or an end that was
@@ -77,6 +90,8 @@ int begin(u64 *ctx)
 	if (ctx[2] != TCP_SYN_SENT || !is_tcp((struct sock *)ctx[0]))
 		return 0;
 	now = bpf_ktime_get_ns();
+	if (!watching_since)
+		watching_since = now;
 	// Full, or the end of the socket's last connection was skipped.
 	if (bpf_map_update_elem(&opening, &socket, &now, BPF_NOEXIST)) {
 		count_dropped();
@@ -91,14 +106,21 @@ int end(u64 *ctx)
 	struct sock *sk = (struct sock *)ctx[0];
 	int from = ctx[1], to = ctx[2];
 	struct connect_key key = {};
-	u64 socket = (u64)sk, since, *begun;
+	u64 socket = (u64)sk, now, since, *begun;
+	struct tcp_sock *tp;
 	struct peer peer;
 
 	if (from != TCP_SYN_SENT && from != TCP_SYN_RECV && from != TCP_ESTABLISHED)
 		return 0;
 	begun = bpf_map_lookup_elem(&opening, &socket);
-	if (!begun) {
-		if (from == TCP_SYN_SENT && is_tcp(sk)) // its start was skipped
+	if (!begun && from != TCP_SYN_SENT)
+		return 0;
+	tp = is_tcp(sk) ? tcp_sock_of(sk) : 0;
+	if (!tp)
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (!begun) { // its start was skipped, or before this program's own
+		if (watching_since && first_syn(tp, now) > watching_since + NS_PER_MS)
 			count_dropped();
 		return 0;
 	}
@@ -114,11 +136,15 @@ int end(u64 *ctx)
 		count_dropped();
 		return 0;
 	}
-	since = elapsed(since & ~CROSSED, bpf_ktime_get_ns());
+	since &= ~CROSSED;
+	if (BPF_CORE_READ_BITFIELD_PROBED(tp, fastopen_connect))
+		since = fast_open_begin(tp, to, now);
+	if (!since)
+		return 0;
 	peer = peer_of(&sk->__sk_common);
 	key.family = peer.family;
 	key.scope = peer.scope;
 	key.result = result_of(sk, to);
-	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, since);
+	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, elapsed(since, now));
 	return 0;
 }
