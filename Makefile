@@ -17,7 +17,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf \
+  test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf costs \
   dashboards snapshot bench-dashboards new-program docs lock pin preflight prometheus-archive
 
 help: ## List the verbs
@@ -91,6 +91,10 @@ bench-fleet: $(VENV)/.ready-test ## The controller's time per host, for 5 and 20
 
 bench-bpf: $(VENV)/.ready-test ## Nanoseconds per event, as ratios
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench
+
+costs: $(VENV)/.ready-test ## Run bench-bpf and write the costs of docs/programs.md
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench --write
+	$(BIN)/python -m tests.docs.programs
 
 dashboards: $(VENV)/.ready-test ## Generate files/dashboards
 	$(BIN)/python -m dashboards

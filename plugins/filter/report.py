@@ -13,6 +13,7 @@ short_description: Turn answers of hosts and of Prometheus into a readable table
 version_added: 1.0.0
 description:
   - Used by C(playbooks/verify.yml) and C(playbooks/preflight.yml).
+  - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 

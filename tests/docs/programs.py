@@ -31,7 +31,8 @@ All metric names begin with `ebpf_exporter_`, left out here.
 COST = """\
 ## Cost
 
-`make bench-bpf` measures nanoseconds per event on the machine's own kernel.
+`make bench-bpf` measures nanoseconds per event on the machine's own kernel; `make costs` writes
+them here.
 `kernel.bpf_stats_enabled` costs 50 to 65 ns per run itself; "net" is without it (an empty program
 on the same hook, in the same run). Where two programs make one event, both are in it.
 

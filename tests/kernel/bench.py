@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure what the programs cost, in nanoseconds per event and as ratios.
 
-    python -m tests.kernel.bench --artifact DIR
+    python -m tests.kernel.bench --artifact DIR [--write]
 
 On this machine's kernel, under load on its disk and its loopback device, with
 kernel.bpf_stats_enabled. Upstream's biolatency is compiled on the spot from the
@@ -15,6 +15,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import socket
@@ -173,12 +174,24 @@ def cost(artifact: Path, config: str, variant: str, load: str, seconds: float) -
     return costs
 
 
+def write_cost(config: str, variant: str, total: float, net: float) -> None:
+    """Write what an event cost to the program's program.yml, from which the pages are made."""
+    path = SOURCES / config / "program.yml"
+    text = path.read_text(encoding="utf-8")
+    line = re.compile(rf"(- name: {variant}\n(?:    .*\n)*?    cost: ).*")
+    text, changed = line.subn(rf"\g<1>{{total: {total:.0f}, net: {net:.0f}}}", text)
+    if changed != 1:
+        raise RuntimeError(f"{path} has no line for the cost of {variant}")
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifact", type=Path, required=True, help="folder of an artifact")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="load per design and round")
+    parser.add_argument("--write", action="store_true", help="write the costs to program.yml")
     options = parser.parse_args()
     designs = [("upstream", "raw_tp", "block")]
     for variant in ("tp_btf", "raw_tp"):
@@ -220,6 +233,8 @@ def main() -> None:
                 if variant == "tp_btf" and total > LIMIT * upstream:
                     failed += 1
                     ratio += f" (limit {LIMIT})"
+            if options.write:
+                write_cost(config, variant, total, net[variant])
             print(f"{config:18} {variant:8} {total:7.0f} {empty:7.0f} {net[variant]:7.0f}  {ratio}")
     print(f"{1 - failed} passed, {failed} failed")
     sys.exit(failed)

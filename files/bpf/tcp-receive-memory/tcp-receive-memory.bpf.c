@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Segments for which a receive buffer, or all memory, was too small.
 #include "regs-ip.bpf.h"
