@@ -114,11 +114,15 @@ static __always_inline struct tcp_sock *tcp_sock_of(struct sock *sk)
 
 #define NS_PER_MS 1000000ULL
 
-// When a connection's first SYN left, by TCP's own stamp in milliseconds; 0 if none did.
-static __always_inline u64 first_syn(struct tcp_sock *tp, u64 now)
+// When the first SYN of a connection left that is now entering a state. Until it
+// is answered TCP keeps the millisecond, 0 if none was sent; then how long the
+// answer took, which says nothing (0) if a SYN was lost.
+static __always_inline u64 first_syn(struct tcp_sock *tp, int state, u64 now)
 {
 	u32 stamp = READ(tp, retrans_stamp), age = (u32)(now / NS_PER_MS) - stamp;
 
+	if (state == TCP_ESTABLISHED)
+		return READ(tp, total_retrans) ? 0 : now - (READ(tp, srtt_us) >> 3) * 1000ULL;
 	return stamp ? now - age * NS_PER_MS : 0;
 }
 
