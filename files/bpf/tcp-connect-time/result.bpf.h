@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // How an attempt to connect ended.
 #pragma once
