@@ -141,15 +141,17 @@ def apt_signed_by(texts: list[str], url: str) -> str:
 OURS = "linmonitor"
 
 
-def provisioned_datasources(files: list[dict]) -> list[dict]:
+def provisioned_datasources(contents: Mapping[str, str], folder: str) -> list[dict]:
     """Return what others' files of datasources hold: where, whether a default, whether our name.
 
     A file that is no YAML holds nothing; it is Grafana itself that refuses it.
     """
     found = []
-    for file in files:
+    for path, encoded in contents.items():
+        if not path.startswith(f"{folder}/") or path == f"{folder}/{OURS}.yml":
+            continue
         try:
-            content = yaml.safe_load(base64.b64decode(file["content"])) or {}
+            content = yaml.safe_load(base64.b64decode(encoded)) or {}
             listed = content.get("datasources") or []
         except (yaml.YAMLError, AttributeError):
             continue
@@ -160,7 +162,7 @@ def provisioned_datasources(files: list[dict]) -> list[dict]:
             default = str(source.get("isDefault", source.get("is_default", False))).lower()
             found.append(
                 {
-                    "where": f"{source.get('name')!r} in {file['item']['path']}",
+                    "where": f"{source.get('name')!r} in {path}",
                     "default": default not in ("false", "no", "off", "0", "none", ""),
                     "claims": OURS in (source.get("name"), source.get("uid")),
                 }
@@ -284,6 +286,23 @@ def dashboards(folder: str) -> list[dict]:
     return found
 
 
+def changed_dashboards(
+    found: list[dict], there: list[dict], folder: str, group: str
+) -> list[dict[str, str]]:
+    """Return those dashboards, as files to write, that a host has not or has otherwise."""
+    same = {(file["path"], file["checksum"]) for file in there}
+    return [
+        {
+            "path": f"{folder}/{seen['file']}",
+            "content": Path(seen["path"]).read_text(encoding="utf-8"),
+            "group": group,
+            "mode": "0640",
+        }
+        for seen in found
+        if (f"{folder}/{seen['file']}", seen["checksum"]) not in same
+    ]
+
+
 def entry(edition: str, channel: str, version: str, architecture: str) -> str:
     """Return the cache's folder of a package; without a version the newest one was asked for."""
     return f"grafana/{edition}-{channel}-{version or 'newest'}-{architecture}"
@@ -321,6 +340,7 @@ class FilterModule:
             "grafana_claims": claims,
             "grafana_dashboards": dashboards,
             "grafana_datasources": provisioned_datasources,
+            "grafana_files": changed_dashboards,
             "grafana_entry": lambda asked: entry(*asked),
             "grafana_key": judge_key,
             "grafana_settings_diff": settings_diff,

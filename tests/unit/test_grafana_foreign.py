@@ -50,14 +50,13 @@ def test_keys_without_armour_are_read():
     assert len(key["fingerprint"]) == 40
 
 
-def files(*texts: str) -> list[dict]:
-    return [
-        {
-            "item": {"path": f"/etc/{number}.yaml"},
-            "content": base64.b64encode(text.encode()).decode(),
-        }
-        for number, text in enumerate(texts)
-    ]
+def files(*texts: str) -> dict[str, str]:
+    named = {f"/p/{number}.yaml": text for number, text in enumerate(texts)}
+    unseen = {"/p/linmonitor.yml": "datasources: [{name: linmonitor, isDefault: true}]"}
+    unseen["/etc/grafana.ini"] = "datasources: [{name: B, isDefault: true}]"
+    return {
+        path: base64.b64encode(text.encode()).decode() for path, text in (unseen | named).items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,10 +77,10 @@ def files(*texts: str) -> list[dict]:
     ],
 )
 def test_datasources_of_others(text, default, ours):
-    found = provisioned_datasources(files("", text))
+    found = provisioned_datasources(files("", text), "/p")
     assert any(source["default"] for source in found) == default
     assert [source["where"] for source in found if source["claims"]] == (
-        [f"{found[0]['where'].split(' in ')[0]} in /etc/1.yaml"] if ours else []
+        [f"{found[0]['where'].split(' in ')[0]} in /p/1.yaml"] if ours else []
     )
 
 
