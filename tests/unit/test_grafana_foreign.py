@@ -14,7 +14,6 @@ import pytest
 from ansible_collections.linmonitor.stack.plugins.filter.grafana import (
     apt_signed_by,
     claims,
-    openpgp_keys,
     provisioned_datasources,
     settings_diff,
 )
@@ -41,13 +40,6 @@ INLINE = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n -----END PGP PUBLI
 def test_key_of_an_entry_of_apt(text, named):
     found = apt_signed_by(["deb http://deb.example bookworm main\n", text], URL)
     assert found == named.replace("\n ", "\n")
-
-
-def test_keys_without_armour_are_read():
-    body = b"\x04\x00\x00\x00\x01\x01\x00\x08\xff\x00\x08\xff"
-    binary = (b"\x99" + len(body).to_bytes(2, "big") + body).decode("latin-1")
-    (key,) = openpgp_keys(binary)
-    assert len(key["fingerprint"]) == 40
 
 
 def files(*texts: str) -> dict[str, str]:
