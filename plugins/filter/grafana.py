@@ -210,6 +210,19 @@ def changed_dashboards(
     ]
 
 
+def untouched_samples(contents: Mapping[str, str], folder: str, originals: str) -> list[str]:
+    """Return those files of a folder that are the package's own, or hold nothing but comments."""
+    found = []
+    for path, encoded in contents.items():
+        if not path.startswith(f"{folder}/"):
+            continue
+        lines = base64.b64decode(encoded).decode(errors="replace").splitlines()
+        silent = all(not line.strip() or line.lstrip().startswith("#") for line in lines)
+        if silent or contents.get(originals + path[len(folder) :]) == encoded:
+            found.append(path)
+    return found
+
+
 def entry(edition: str, channel: str, version: str, architecture: str) -> str:
     """Return the cache's folder of a package; without a version the newest one was asked for."""
     return f"grafana/{edition}-{channel}-{version or 'newest'}-{architecture}"
@@ -249,5 +262,6 @@ class FilterModule:
             "grafana_datasources": provisioned_datasources,
             "grafana_files": changed_dashboards,
             "grafana_entry": lambda asked: entry(*asked),
+            "grafana_samples": untouched_samples,
             "grafana_settings_diff": settings_diff,
         }

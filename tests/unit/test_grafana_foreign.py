@@ -16,6 +16,7 @@ from ansible_collections.linmonitor.stack.plugins.filter.grafana import (
     claims,
     provisioned_datasources,
     settings_diff,
+    untouched_samples,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import grafana_info
 
@@ -90,6 +91,20 @@ def test_datasources_of_others(text, default, ours):
 def test_datasources_of_the_database_that_are_not_ours(name, uid, read_only, org, ours):
     source = {"name": name, "uid": uid, "read_only": read_only, "org_id": org, "is_default": False}
     assert bool(claims([source])) is not ours
+
+
+def test_samples_that_somebody_changed_are_kept():
+    texts = {
+        "/etc/a": "[servers]\n",
+        "/share/a": "[servers]\n",
+        "/etc/b": "[servers]\nmine\n",
+        "/share/b": "[servers]\n",
+        "/etc/older": "# sample\n\n  # of an older version\n",
+        "/share/older": "# sample\n",
+        "/etc/mine": "mine\n",
+    }
+    contents = {path: base64.b64encode(text.encode()).decode() for path, text in texts.items()}
+    assert untouched_samples(contents, "/etc", "/share") == ["/etc/a", "/etc/older"]
 
 
 SECRETS = {
