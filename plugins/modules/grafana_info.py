@@ -366,7 +366,7 @@ def package(listed):
 def properties(text):
     # type: (str) -> dict
     """Return what systemctl shows of the unit."""
-    shown = {}
+    shown = {}  # type: dict[str, str]
     for line in text.splitlines():
         name, _mark, value = line.partition("=")
         # EnvironmentFiles comes once per file.
