@@ -16,23 +16,24 @@ struct request_queue {
 	struct gendisk *disk;
 } __relocated;
 
+struct blk_flush_queue {
+	struct request *flush_rq;
+} __relocated;
+
+struct blk_mq_hw_ctx {
+	struct blk_flush_queue *fq;
+} __relocated;
+
 struct block_device;
 
 struct request {
 	struct request_queue *q;
+	struct blk_mq_hw_ctx *mq_hctx;
 	unsigned int cmd_flags;
-	unsigned int rq_flags;
 	unsigned int __data_len;
 	struct block_device *part;
 	u64 start_time_ns;
 } __relocated;
-
-// Since 6.12; before, the flag was a macro of the value below.
-enum rqf_flags {
-	__RQF_FLUSH_SEQ = 1,
-};
-
-#define RQF_FLUSH_SEQ (1 << 4)
 
 // Up to 5.16 the request itself named its disk.
 struct request___disk {
@@ -91,14 +92,10 @@ static __always_inline bool is_left_out(const u64 words[NAME_WORDS])
 
 // When the request was born; 0 where the kernel keeps no account of it: since
 // 6.16 the field then still holds the birth of an earlier request. The flush
-// that the block layer sends itself is never accounted and always has a birth.
+// that the block layer makes itself is never accounted and always has a birth.
 static __always_inline u64 born(struct request *rq, bool is_flush)
 {
-	u32 own_flush = RQF_FLUSH_SEQ;
-
-	if (bpf_core_enum_value_exists(enum rqf_flags, __RQF_FLUSH_SEQ))
-		own_flush = 1 << bpf_core_enum_value(enum rqf_flags, __RQF_FLUSH_SEQ);
-	if (READ(rq, part) || (is_flush && (READ(rq, rq_flags) & own_flush)))
+	if (READ(rq, part) || (is_flush && READ(rq, mq_hctx, fq, flush_rq) == rq))
 		return READ(rq, start_time_ns);
 	return 0;
 }
