@@ -107,7 +107,9 @@ def measured(host, server) -> Measured:
         for namespace, after in tcp_counters().items():
             machine += after - before.get(namespace, Counter())
         machine = Counter({name: n / workload.MINUTE for name, n in machine.items()})
-        found = answers(server, Window.last(1), {"instance": "box", "__rate_interval": "20s"})
+        found = answers(
+            server, Window.last(1), {"instance": "box", "__rate_interval": f"{workload.RATE}s"}
+        )
     finally:
         host.check_output("sysctl -q kernel.bpf_stats_enabled=0")
     return Measured(truth, machine, {answer.name: answer for answer in found})
@@ -199,18 +201,17 @@ def test_rates_lie_between_our_own_and_the_machine_s(measured, panel, labels, ou
     assert 0.8 * least < shown < 1.3 * most + 1
 
 
-def test_disk_requests_are_those_that_the_kernel_counts(measured):
+def test_disk_requests_lie_between_our_own_and_the_kernel_s(measured):
     shown: dict[str, float] = {}
     for series in measured.panels["Kernel / Host: Requests A"].series:
         if series.labels["operation"] in ("read", "write"):
             mean = sum(series.values) / len(series.values)
             shown[series.labels["device"]] = shown.get(series.labels["device"], 0) + mean
     busiest = max(shown, key=lambda device: shown[device])
-    truth = measured.truth[f"disk {busiest}"]
-    print(f"{busiest}: counted by the kernel {truth:.1f}/s, shown {shown[busiest]:.1f}/s")
-    # The time is not the same to the second, and others use the disk unevenly.
-    assert shown[busiest] == pytest.approx(truth, rel=0.3)
-    assert shown[busiest] > 0.8 * 2 * measured.truth["writes"]
+    least, most = 2 * measured.truth["writes"], measured.truth[f"disk {busiest}"]
+    print(f"{busiest}: done {least:.1f}/s, shown {shown[busiest]:.1f}/s, machine {most:.1f}/s")
+    # The minute is not the same to the second.
+    assert 0.8 * least < shown[busiest] < 1.1 * most
 
 
 def test_share_of_nearly_full_queues(measured):
