@@ -263,6 +263,7 @@ def rare_results(lab: Lab) -> None:
         clients = [client(IPV4) for _ in range(3)]
         refused = [sock.connect_ex((SERVER_ADDRESS[IPV4], PORT)) for sock in clients]
         for sock, address, port in ends:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address, port))
             sock.setblocking(False)
         for (sock, _, _), (_, address, port) in zip(ends, reversed(ends), strict=True):

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 SYSCALL_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-UPDATE, NEXT_KEY, LOOKUP_BATCH = 2, 4, 24
+UPDATE, DELETE, NEXT_KEY, LOOKUP_BATCH = 2, 3, 4, 24
 NEXT_MAP_ID, PROGRAM_FD_BY_ID, MAP_FD_BY_ID, INFO_BY_FD = 12, 13, 14, 15
 # Of struct bpf_prog_info; kernels before 5.12 do not fill it, and skip nothing.
 RECURSION_MISSES, PROGRAM_INFO = 208, 256
@@ -75,7 +75,9 @@ class Map:
         return values.raw
 
     def fill(self) -> None:
-        """Put entries with keys that no program uses until nothing more fits."""
+        """Put entries with keys that no program uses in the place of all others."""
+        for used in self.keys():
+            self.call(DELETE, used)
         for number in range(self.max_entries):
             key = struct.pack("<I", number).ljust(self.key_size, b"\xee")
             try:

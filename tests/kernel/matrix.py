@@ -28,7 +28,7 @@ from . import kernels
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "accuracy.md"
 LIVE = "live"
-TIMEOUT = 900  # seconds for one kernel
+TIMEOUT = 1800  # seconds for one kernel, on a busy machine
 # Where a virtual machine has file systems of its own.
 HIDDEN = ("/tmp", "/run", "/var/tmp", "/var/cache", "/dev")
 # Program: the package of Debian that has it.
