@@ -77,11 +77,13 @@ class Map:
     def fill(self) -> None:
         """Put entries with keys that no program uses in the place of all others."""
         for used in self.keys():
-            self.call(DELETE, used)
+            key = ctypes.create_string_buffer(used, self.key_size)
+            # The kernel refuses a value here, even one that it would not read.
+            bpf(DELETE, struct.pack("<IxxxxQ", self.fd, ctypes.addressof(key)))
         for number in range(self.max_entries):
-            key = struct.pack("<I", number).ljust(self.key_size, b"\xee")
+            unused = struct.pack("<I", number).ljust(self.key_size, b"\xee")
             try:
-                self.call(UPDATE, key[::-1], bytes(self.value_size))
+                self.call(UPDATE, unused[::-1], bytes(self.value_size))
             except OSError as error:
                 if error.errno != errno.E2BIG:
                     raise
