@@ -64,16 +64,18 @@ def run_case(lab: Lab, case) -> list[str]:
     """
     kept, disturbed = lab.rows, []
     promised = set() if lab.live else set(case.proves)
-    for attempt in range(ATTEMPTS):
-        lab.rows = []
-        case(lab)
-        failed = [row for row in lab.rows if not row.passed]
-        is_hopeful = lab.live or all(row.is_timing for row in failed) or attempt == 0
-        if not failed or not is_hopeful or attempt == ATTEMPTS - 1:
-            break
-        disturbed += [f"{case.__name__}, attempt {attempt + 1}: {row}" for row in failed]
-    silent = promised - {row.metric for row in lab.rows}
-    lab.rows = kept + lab.rows
+    try:
+        for attempt in range(ATTEMPTS):
+            lab.rows = []
+            case(lab)
+            failed = [row for row in lab.rows if not row.passed]
+            is_hopeful = lab.live or all(row.is_timing for row in failed) or attempt == 0
+            if not failed or not is_hopeful or attempt == ATTEMPTS - 1:
+                break
+            disturbed += [f"{case.__name__}, attempt {attempt + 1}: {row}" for row in failed]
+        silent = promised - {row.metric for row in lab.rows}
+    finally:  # what others showed stays, whatever became of this one
+        lab.rows = kept + lab.rows
     if silent:
         raise AssertionError(f"no row for {', '.join(sorted(silent))}, which the case proves")
     return disturbed
