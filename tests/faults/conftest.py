@@ -99,8 +99,12 @@ class Box:
 
     def settle(self) -> None:
         """Wait until nobody deploys on the host any more, modules without a connection included."""
-        done = "! systemctl --quiet is-active linmonitor-release"
-        self.run(f"until {done} && ! pgrep '^python3'; do sleep 0.2; done")
+        busy = "systemctl --quiet is-active linmonitor-release || pgrep '^python3'"
+        # For three seconds: a shell of the cut session may be about to start one.
+        self.run(
+            "quiet=0; until [ $quiet = 15 ]; do sleep 0.2;"
+            f" if {busy} >/dev/null; then quiet=0; else quiet=$((quiet + 1)); fi; done"
+        )
 
     def serves(self) -> bool:
         """Say whether somebody answers on the exporter's port, waiting a little for a restart."""
