@@ -326,22 +326,28 @@ def compare(path, content, owner, group, mode):
 
 def write(path, content, owner, group, mode):
     # type: (str, str, str, str, str) -> None
-    """Put a file in its place, whole; nobody else can read it before it has its mode."""
+    """Put a file in its place, with the folders above it that are missing."""
     uid, gid = pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid
     for folder in reversed(missing_parents(path)):
         os.mkdir(folder)
         os.chown(folder, uid, gid)
         os.chmod(folder, 0o755)  # whatever the umask is
+    replace(path, content.encode("utf-8"), uid, gid, int(mode, 8))
+
+
+def replace(path, content, uid, gid, mode):
+    # type: (str, bytes, int, int, int) -> None
+    """Put a file in its place by one rename; nobody else can read it before it has its mode."""
     handle, draft = tempfile.mkstemp(prefix=".linmonitor-", dir=os.path.dirname(path))
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+        with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            os.fchown(stream.fileno(), uid, gid)
+            os.fchmod(stream.fileno(), mode)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chown(draft, uid, gid)
-        os.chmod(draft, int(mode, 8))
         os.rename(draft, path)
-    except OSError:
+    except BaseException:
         os.unlink(draft)
         raise
 

@@ -128,7 +128,11 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
-from ansible_collections.linmonitor.stack.plugins.module_utils import _address, _prometheus
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _address,
+    _owned,
+    _prometheus,
+)
 from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import (
     Ended,
     Fault,
@@ -179,19 +183,8 @@ def put(entry: Entry) -> None:
         os.chown(entry.path, entry.owner, entry.group)
         os.chmod(entry.path, entry.mode)
         return
-    folder, name = os.path.split(os.path.realpath(entry.path))
-    descriptor, draft = tempfile.mkstemp(prefix="." + name, dir=folder)
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(entry.content)
-            os.fchown(descriptor, entry.owner, entry.group)
-            os.fchmod(descriptor, entry.mode)
-            stream.flush()
-            os.fsync(descriptor)
-        os.rename(draft, os.path.join(folder, name))
-    except BaseException:
-        os.unlink(draft)
-        raise
+    path = os.path.realpath(entry.path)
+    _owned.replace(path, entry.content, entry.owner, entry.group, entry.mode)
 
 
 @contextlib.contextmanager
