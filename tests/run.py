@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +89,10 @@ PARTS: dict[str, Part] = {
 }
 
 
+# Of a part that failed, said again beside the summary: a long run is read from its end.
+LAST_WORDS = 15
+
+
 class Times:
     """What each part took when it last passed, kept in the user's cache."""
 
@@ -109,13 +114,28 @@ class Times:
         self.file.write_text(json.dumps(self.seconds, indent=1))
 
 
-def run_part(commands: list[list[str]]) -> bool:
-    """Run a part's commands; say whether all of them succeeded."""
-    passed = True
-    for command in commands:
-        print(f"$ {' '.join(command)}", flush=True)
-        passed &= subprocess.run(command, cwd=CHECKOUT, check=False).returncode == 0
-    return passed
+def run_command(command: list[str]) -> list[str]:
+    """Run a command, showing what it prints; return its last words if it failed."""
+    print(f"$ {' '.join(command)}", flush=True)
+    words: deque[str] = deque(maxlen=LAST_WORDS)
+    with subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            if line.strip():
+                words.append(line.rstrip())
+    return [*words, f"exit code {process.returncode}"] if process.returncode else []
+
+
+def run_part(commands: list[list[str]]) -> list[str]:
+    """Run a part's commands, all of them; return the last words of those that failed."""
+    return [line for command in commands for line in run_command(command)]
 
 
 def minutes(text: str) -> float:
@@ -128,7 +148,7 @@ def minutes(text: str) -> float:
 def run(wanted: list[str], optional: list[str], budget: float) -> int:
     """Run the wanted parts, then those of the others that fit; print the summary."""
     times, began = Times(), time.monotonic()
-    results: dict[str, tuple[bool, float]] = {}
+    results: dict[str, tuple[list[str], float]] = {}
     for part in [*wanted, *optional]:
         spent, expected = time.monotonic() - began, times.expected(part)
         if part in optional and spent + expected > budget:
@@ -136,18 +156,19 @@ def run(wanted: list[str], optional: list[str], budget: float) -> int:
         about = f"{expected / 60:.0f} min expected, {spent / 60:.0f} min spent"
         print(f"\n=== {part}: {about}, load {os.getloadavg()[0]:.1f}", flush=True)
         started = time.monotonic()
-        passed = run_part(PARTS[part].commands)
-        results[part] = (passed, time.monotonic() - started)
-        if passed:
+        words = run_part(PARTS[part].commands)
+        results[part] = (words, time.monotonic() - started)
+        if not words:
             times.passed(part, results[part][1])
 
+    for part, (words, _) in results.items():
+        if words:
+            print(f"\n=== the last words of {part}", *words, sep="\n")
     print("\n=== summary")
-    for part, (passed, seconds) in results.items():
-        print(f"{'passed' if passed else 'FAILED':8}{seconds:6.0f} s  {part}")
-    for part in PARTS:
-        if part not in results:
-            print(f"{'not run':18}{part}")
-    failed = sum(not passed for passed, _ in results.values())
+    for part, (words, seconds) in results.items():
+        print(f"{'FAILED' if words else 'passed':8}{seconds:6.0f} s  {part}")
+    print("not run:", ", ".join(part for part in PARTS if part not in results) or "nothing")
+    failed = sum(bool(words) for words, _ in results.values())
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def ran(monkeypatch, tmp_path):
         name = next(part for part in run.PARTS if run.PARTS[part].commands is commands)
         names.append(name)
         now[0] += run.Times().expected(name)
-        return name != "unit"
+        return ["a row is wrong", "exit code 1"] if name == "unit" else []
 
     monkeypatch.setattr(run, "run_part", run_part)
     return names
@@ -36,7 +37,29 @@ def test_a_failed_part_fails_the_run_and_the_others_still_run(ran, capsys):
     shown = capsys.readouterr().out
     assert "FAILED" in shown
     assert shown.endswith("1 passed, 1 failed\n")
-    assert all(f"not run           {part}\n" in shown for part in run.PARTS if part not in ran)
+    *_, not_run, _ = shown.splitlines()
+    assert not_run == "not run: " + ", ".join(part for part in run.PARTS if part not in ran)
+
+
+def test_the_end_says_again_what_a_failed_part_said_last(ran, capsys):
+    run.run(["unit", "lint"], [], 0)
+    shown = capsys.readouterr().out
+    assert "\n=== the last words of unit\na row is wrong\nexit code 1\n" in shown
+    assert "last words of lint" not in shown
+
+
+def test_a_command_is_shown_and_its_last_words_are_kept(capfd):
+    code = "import sys; print(*range(99), sep='\\n'); sys.exit('no such disk')"
+    *words, end = run.run_command([sys.executable, "-c", code])
+    assert len(words) == run.LAST_WORDS
+    assert "no such disk" in words
+    assert end == "exit code 1"
+    assert "\n0\n1\n" in capfd.readouterr().out
+
+
+def test_a_command_that_fails_in_silence_has_failed():
+    assert run.run_command([sys.executable, "-c", "raise SystemExit(3)"]) == ["exit code 3"]
+    assert run.run_command([sys.executable, "-c", "print('fine')"]) == []
 
 
 def test_others_run_in_their_order_as_long_as_they_fit(ran):
