@@ -32,7 +32,7 @@ struct disk_operation {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_DISKS *MAX_OPERATIONS *(MAX_SLOT + 2));
+	__uint(max_entries, MAX_DISKS * MAX_OPERATIONS * (MAX_SLOT + 2));
 	__type(key, struct disk_operation);
 	__type(value, u64);
 } bio_latency_seconds SEC(".maps"), bio_total_latency_seconds SEC(".maps");
@@ -91,10 +91,8 @@ static __always_inline void name_disk(struct request *rq, u64 name[NAME_WORDS])
 }
 
 TRACEPOINT(block_rq_complete)
-int complete(u64 *ctx)
+int BPF_PROG(complete, struct request *rq, int error, u32 bytes)
 {
-	struct request *rq = (struct request *)ctx[0];
-	u32 error = ctx[1], bytes = ctx[2];
 	struct disk_operation key = {};
 	u64 now = bpf_ktime_get_ns(), issued = 0, begun;
 	bool whole = bytes >= READ(rq, __data_len);

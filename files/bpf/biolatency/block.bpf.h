@@ -108,4 +108,5 @@ typedef void (*btf_trace_block_rq_requeue___queue)(void *, struct request_queue 
 						   struct request *);
 
 #define REQUEST_OF(event, ctx)                                                                     \
-	((struct request *)(bpf_core_type_exists(btf_trace_##event##___queue) ? (ctx)[1] : (ctx)[0]))
+	((struct request *)(bpf_core_type_exists(btf_trace_##event##___queue) ? (ctx)[1] :         \
+										(ctx)[0]))
