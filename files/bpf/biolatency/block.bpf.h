@@ -35,7 +35,7 @@ struct request {
 	u64 start_time_ns;
 } __relocated;
 
-// Up to 5.16 the request itself named its disk.
+// Up to 5.16 the request itself named its disk (until f3fa33acca9f).
 struct request___disk {
 	struct gendisk *rq_disk;
 } __relocated;
@@ -101,7 +101,7 @@ static __always_inline u64 born(struct request *rq, bool is_flush)
 }
 
 // Before 5.10.137 (stable) and 5.11 two of the tracepoints passed the queue
-// first. The number of arguments is asked from the kernel's own types: a
+// first (until a54895fa057c). The number of arguments is asked from the kernel's own types: a
 // version number would be wrong for backports.
 typedef void (*btf_trace_block_rq_issue___queue)(void *, struct request_queue *, struct request *);
 typedef void (*btf_trace_block_rq_requeue___queue)(void *, struct request_queue *,

@@ -43,8 +43,8 @@ static __always_inline bool is_fast_open(struct tcp_sock *tp)
 	return BPF_CORE_READ_BITFIELD_PROBED(tp, fastopen_connect);
 }
 
-// Two programs on one event. From 6.1 on the kernel skips a program that is
-// still running on that CPU: what interrupts the start of one connection is
+// Two programs on one event. From 6.1 on (05b24ff9b2cf) the kernel skips a
+// program that is still running on that CPU: what interrupts the start of one connection is
 // often the end of another, and must not be lost. A start or an end that was
 // skipped all the same leaves the other one behind: whoever finds it counts it
 // as dropped.
