@@ -19,7 +19,7 @@ SHARED = re.compile(
     r"/|/(bin|boot|dev|etc|home|lib\w*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)"
     r"|/usr/(bin|games|include|lib\w*|local|sbin|share|src)(/(bin|lib|share))?"
     r"|/var/(backups|cache|lib|local|lock|log|mail|opt|run|spool|tmp)"
-    r"|/etc/(systemd|systemd/system|apt|default|grafana|prometheus)|/home/[^/]+"
+    r"|/etc/(systemd|systemd/system|apt|default|grafana|prometheus)"
 )
 CAPABILITIES = """
 AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN
@@ -29,7 +29,7 @@ SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE 
 SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM
 """
 DURATION = r"(?=.)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?"
-URL = r"(%s)://[^\s\"'\\<>{}|^`$]+"
+URL = r"(%s):/[^\s\"'\\<>{}|^`$]+"
 
 
 def _like(pattern: str, allowed: str) -> Callable[[str], str]:
@@ -100,12 +100,12 @@ KINDS: dict[str, Callable[[str], str]] = {
     "sha256": _like(r"[0-9A-Fa-f]{64}", "the 64 digits that sha256sum prints"),
     "share": _like(r"[1-9]\d*%?", "a number of hosts or a share of them, as 10 or 25%"),
     "source": _source,
-    "url": _like(URL % "https?", "a URL, http:// or https://, without blanks and quotes"),
+    "url": _like(URL % "https?|file", "a URL, as https://…, without blanks and quotes"),
     "user": _like(r"[^\s:]+", "a name without blanks and colons"),
     "version": _like(r"\d+(\.\d+)*([.~+-][0-9A-Za-z.~+-]+)?", "a version, as 2.37.8"),
     "word": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of letters, digits and . _ -"),
 }
-LIST = "list of "
+LIST, TEXT = "list of ", "list or text of "
 # Values that no message repeats.
 SECRET = frozenset({"secret"})
 
@@ -135,11 +135,15 @@ DICTS = {"environment": _environment, "settings": _settings}
 def fault(kind: str, value: Any) -> str:
     """Say what is wrong with a value of a kind, "" where nothing is.
 
-    A kind ends in "?" where the value may be empty, and begins with LIST for a list of its values.
+    A kind ends in "?" where the value may be empty, and begins with LIST for a list of its values,
+    with TEXT where names between commas, as of a command line, are a list too.
     """
     may_be_empty, kind = kind.endswith("?"), kind.rstrip("?")
     if kind in DICTS:
         return DICTS[kind](value) if isinstance(value, Mapping) else f"a dictionary, not {value!r}"
+    if kind.startswith(TEXT) and isinstance(value, str):
+        value = [one.strip() for one in value.split(",")]
+    kind = kind.replace(TEXT, LIST)
     if kind.startswith(LIST):
         if not isinstance(value, (list, tuple)):
             return f"a list, not {value!r}"
