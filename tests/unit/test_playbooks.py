@@ -15,7 +15,8 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 PLAYBOOKS = sorted((CHECKOUT / "playbooks").glob("*.yml"))
-TASK_FILES = sorted((CHECKOUT / "roles").glob("*/tasks/*.yml"))
+ROLES = CHECKOUT / "roles"
+TASK_FILES = sorted(ROLES.glob("*/tasks/**/*.yml"))
 GROUPS = ("build", "targets", "prometheus", "grafana")
 # Parts of site.yml, and the play that each has to itself.
 PARTS = {
@@ -77,7 +78,7 @@ def test_plays_that_need_the_linear_strategy_say_so(playbook):
             assert play.get("strategy") == "ansible.builtin.linear", play["name"]
 
 
-@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(ROLES)))
 def test_roles_need_no_strategy_and_name_nothing_that_only_playbooks_have(path):
     text = path.read_text()
     assert not LINEAR.search(text)
