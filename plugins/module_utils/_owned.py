@@ -184,7 +184,7 @@ def same(one, other):
     return os.path.isfile(other) and filecmp.cmp(one, other, shallow=False)
 
 
-def keep_copy(path):
+def save_copy(path):
     # type: (str) -> str
     """Copy a file with owner, mode and times beside itself; a cut leaves no half copy."""
     copy, draft = path + COPY, path + COPY + ".new"

@@ -109,11 +109,11 @@ class Present(_owner.Owner):
         ]
 
     def _adopt(self, foreign):
-        """Keep copies, and the states of units that ours will stand for."""
+        """Save copies, and the states of units that ours will stand for."""
         files = {_owned.resolved(path) for path in self._files()}
         for entry in foreign:
             if _owned.resolved(entry["path"]) in files:
-                self.act(_owned.keep_copy, entry["path"])
+                self.act(_owned.save_copy, entry["path"])
         for unit in self.params["units"]:
             if not any(entry["path"] in _owned.unit_files(unit) for entry in foreign):
                 continue

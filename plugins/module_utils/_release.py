@@ -267,9 +267,9 @@ class Job:
     """A switch to a release, or its trial alone, from any point at which an earlier try ended.
 
     What a job says: kind (switch or trial), host, root, release, draft (where the release was
-    unpacked, or nothing), keep, adopted (the units of somebody else's that ours replace, each with
-    copy, active and enabled) and record (the file that says what is ours). A switch says whether to
-    try it first (trial), a trial what it makes on the host (made and states).
+    unpacked, or nothing), keep_releases, adopted (the units of somebody else's that ours replace,
+    each with copy, active and enabled) and record (the file that says what is ours). A switch says
+    whether to try it first (trial), a trial what it makes on the host (made and states).
     """
 
     def __init__(self, job, path):
@@ -331,7 +331,7 @@ class Job:
         step("remember that it is healthy")
         self.releases.remember(self.name)
         step("tidy")
-        for name in self.releases.superfluous(self.job["keep"]):
+        for name in self.releases.superfluous(self.job["keep_releases"]):
             remove(self.releases.path(name))
 
     def _put_in_place(self):

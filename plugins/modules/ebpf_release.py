@@ -346,7 +346,7 @@ class Deployment:
             host=self.host,
             root=self.releases.root,
             release=self.name,
-            keep=self.params["keep_releases"],
+            keep_releases=self.params["keep_releases"],
             record=self.record_file,
             made=_owned.missing_parents(inside),
             states=[path for path in _release.STATES if not os.path.lexists(path)],
@@ -395,7 +395,7 @@ class Deployment:
         return draft
 
     def _own_units(self, foreign: Dict[str, List[str]], made: List[str]) -> Dict[str, Any]:
-        """Record that units and folders are ours before they are; keep copies of what was there."""
+        """Record that units and folders are ours before they are; save copies of what was there."""
         record = self.record or _owned.new_record()
         before = json.dumps(record)
         for unit, path in self.units.items():
@@ -405,8 +405,8 @@ class Deployment:
                     enabled=_release.unit_property(unit, "UnitFileState") == "enabled",
                 )
                 record["units"][unit] = state if foreign[unit] else None
-                kept = path in map(_owned.resolved, foreign[unit])
-                saved = _owned.keep_copy(path) if kept else None
+                theirs = path in map(_owned.resolved, foreign[unit])
+                saved = _owned.save_copy(path) if theirs else None
                 record["files"][path] = dict(marked=True, copy=saved)
                 record["folders"] = sorted({*record["folders"], *made, self.releases.folder})
         if json.dumps(record) != before:
