@@ -81,8 +81,8 @@ class Identity:
     def key(cls, release: Path, capabilities: str) -> str:
         """Return a hash that changes whenever a refusal might no longer hold."""
         # Kernels before 5.11 refuse maps beyond this limit with the same word as a lack of rights.
-        memory = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-        digest = hashlib.sha256(f"{os.uname()}{release.name}{capabilities}{memory}".encode())
+        memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        digest = hashlib.sha256(f"{os.uname()}{release.name}{capabilities}{memlock}".encode())
         for source in cls.SOURCES:
             try:
                 digest.update(Path(source).read_bytes())

@@ -27,10 +27,10 @@ GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Facts that roles leave behind: a file that has its folder to itself, and entries of the cache.
 FOUND = ("ebpf_exporter_artifact_path", "prometheus_archive_path")
-KEPT = (
-    "ebpf_exporter_kept_sources",
-    "toolchain_kept_packages",
-    "grafana_kept_package",
+EXPORTED = (
+    "ebpf_exporter_exported_sources",
+    "toolchain_exported_packages",
+    "grafana_exported_package",
 )
 # What says where to download from decides no byte: those are verified by content.
 TRANSPORT = re.compile(
@@ -89,11 +89,11 @@ def reproducible_tar(content: list[str], archive: str) -> list[str]:
 def bundle_entries(hosts: list[Mapping], builders: list[Mapping]) -> list[str]:
     """Return what a bundle holds: folders and files of the cache that roles tell of hosts.
 
-    What build hosts keep is for builds at the site; their artifacts are those of the others.
+    What build hosts export is for builds at the site; their artifacts are those of the others.
     """
     found = {str(Path(host[name]).parent) for host in hosts for name in FOUND if name in host}
-    kept = [host[name] for host in [*hosts, *builders] for name in KEPT if name in host]
-    return sorted(found.union(*([entry] if isinstance(entry, str) else entry for entry in kept)))
+    told = [host[name] for host in [*hosts, *builders] for name in EXPORTED if name in host]
+    return sorted(found.union(*([entry] if isinstance(entry, str) else entry for entry in told)))
 
 
 def lock_lines(entries: list[str], root: str) -> list[str]:

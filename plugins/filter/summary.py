@@ -72,8 +72,8 @@ def _login(host: str, variables: Mapping, secrets: str) -> str:
     user = (ini.get("security") or {}).get("admin_user", "admin")
     if variables.get("grafana_admin_password"):
         return f"as {user}, with the grafana_admin_password of your inventory"
-    kept = Path(str(variables.get("grafana_secrets_dir") or secrets)) / host / "admin_password"
-    place = f"{kept} on this controller" if kept.is_file() else f"{ON_HOST} on {host}"
+    stored = Path(str(variables.get("grafana_secrets_dir") or secrets)) / host / "admin_password"
+    place = f"{stored} on this controller" if stored.is_file() else f"{ON_HOST} on {host}"
     return f"as {user}, whose password is in {place}"
 
 

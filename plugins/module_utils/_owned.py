@@ -13,11 +13,8 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import stat
 import tempfile
-
-from ansible_collections.linmonitor.stack.plugins.module_utils import _address
 
 # In a comment of every file of ours whose format has comments.
 MARKER = "Managed by linmonitor.stack"
@@ -35,15 +32,6 @@ UNIT_FOLDERS = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-# Folders of the system: what lies in them belongs to many.
-IN_VAR = ("backups", "cache", "lib", "lib/private", "local", "log", "mail", "opt", "spool", "tmp")
-IN_USR = ("bin", "etc", "games", "include", "lib", "libexec", "local", "sbin", "share", "src")
-SHARED = {"/var/" + name for name in IN_VAR}
-SHARED |= {prefix + name for prefix in ("/usr/", "/usr/local/") for name in IN_USR}
-NOT_THEIRS = ("lost+found",)
-# What ProtectHome=, PrivateTmp= and PrivateDevices= of our units hide.
-HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
-UNIT_SAFE = re.compile(r"^/[\w./@:+,-]*$")
 
 
 def new_record():
@@ -139,105 +127,11 @@ def fault_of_file(path):
     return "is there and not ours"
 
 
-def too_wide(path):
-    # type: (str) -> bool
-    """Say whether a folder is one of the system's, or holds the records themselves."""
-    path = os.path.realpath(path)
-    parts = path.strip("/").split("/")
-    return (
-        len(parts) < 2
-        or path in SHARED
-        or (parts[0] == "home" and len(parts) == 2)
-        or os.path.realpath(INSTALLED).startswith(path + "/")
-    )
-
-
-def within(path, folder):
-    # type: (str, str) -> bool
-    """Say whether a path is a folder or lies in it."""
-    return (path + "/").startswith(folder.rstrip("/") + "/")
-
-
-def fault_of_place(path, uids):
-    # type: (str, set) -> str
-    """Return why a service of ours could not use a folder at this place, or nothing."""
-    place = os.path.realpath(path)
-    hiding = [folder for folder in HIDDEN if within(place, folder)]
-    if not UNIT_SAFE.match(place):
-        return "has a character that a unit cannot name"
-    if os.path.islink(path) and not os.path.exists(path):
-        return "is a link to %s, which does not exist" % os.readlink(path)
-    if hiding:
-        return "lies in %s, which the service's sandbox hides" % hiding[0]
-    return _fault_of_parents(place, uids)
-
-
-def _fault_of_parents(place, uids):
-    # type: (str, set) -> str
-    parent = place
-    while not os.path.isdir(parent):
-        if os.path.lexists(parent):
-            return "cannot be made: %s is no folder" % parent
-        parent = os.path.dirname(parent)
-    if os.statvfs(parent).f_flag & os.ST_RDONLY:
-        return "lies on a file system that is mounted read-only"
-    parent = os.path.dirname(parent) if parent == place else parent
-    while parent != "/":
-        status = os.stat(parent)
-        if not status.st_mode & 0o001 and status.st_uid not in uids:
-            mode = "%04o" % stat.S_IMODE(status.st_mode)
-            return "cannot be reached by the service's user: %s has the mode %s" % (parent, mode)
-        parent = os.path.dirname(parent)
-    return ""
-
-
-def fault_of_tree(path, uids):
-    # type: (str, set) -> str
-    """Return why programs cannot be put at this place, or nothing."""
-    parent = os.path.realpath(path)
-    while not os.path.isdir(parent):
-        parent = os.path.dirname(parent)
-    if os.statvfs(parent).f_flag & os.ST_NOEXEC:
-        return "lies on a file system that is mounted noexec"
-    return fault_of_place(path, uids)
-
-
-def held(path):
-    # type: (str) -> list
-    """Return the names in a folder but those that a file system brings."""
-    return sorted(name for name in os.listdir(path) if name not in NOT_THEIRS)
-
-
-def fault_of_data(path, uids):
-    # type: (str, set) -> str
-    """Return why a folder cannot take our data, or nothing; `uids` are our service's users."""
-    if too_wide(path):
-        return "is a folder that others use; name a folder below it"
-    if not os.path.exists(path):
-        return ""
-    if os.stat(path).st_uid in uids:
-        return ""
-    names = held(path)
-    return "holds %s, which is not ours" % some(names) if names else ""
-
-
 def some(names):
     # type: (list) -> str
     """Return the first names of a list, and how many more there are."""
     more = len(names) - 3
     return ", ".join(names[:3]) + (" and %s more" % more if more > 0 else "")
-
-
-def strangers(path, uids):
-    # type: (str, set) -> list
-    """Return what below a folder belongs to none of the users."""
-    found = []
-    for parent, folders, names in os.walk(path):
-        if parent == path:
-            folders[:] = [name for name in folders if name not in NOT_THEIRS]
-        full = (os.path.join(parent, name) for name in folders + names)
-        found += [entry for entry in full if os.lstat(entry).st_uid not in uids]
-    return sorted(found)
 
 
 def missing_parents(path):
@@ -290,7 +184,7 @@ def same(one, other):
     return os.path.isfile(other) and filecmp.cmp(one, other, shallow=False)
 
 
-def keep_copy(path):
+def save_copy(path):
     # type: (str) -> str
     """Copy a file with owner, mode and times beside itself; a cut leaves no half copy."""
     copy, draft = path + COPY, path + COPY + ".new"
@@ -374,90 +268,4 @@ def uids_of(names):
     for name in names:
         with contextlib.suppress(KeyError):
             found.add(pwd.getpwnam(name).pw_uid)
-    return found
-
-
-def empty(path):
-    # type: (str) -> None
-    """Remove everything in a folder but what the file system brought."""
-    for name in held(path):
-        full = os.path.join(path, name)
-        if os.path.isdir(full) and not os.path.islink(full):
-            shutil.rmtree(full)
-        else:
-            os.unlink(full)
-
-
-def _row_address(text):
-    # type: (str) -> tuple
-    """Return host, which is empty for any address, and port from a column of /proc/net/tcp."""
-    host, port = text.split(":")
-    words = [bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8)]
-    raw = b"".join(words)
-    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
-    host = socket.inet_ntop(family, raw) if any(raw) else ""
-    return _row_host(host), int(port, 16)
-
-
-def _row_host(host):
-    # type: (str) -> str
-    """Return IPv4 in the clothes of IPv6 as IPv4."""
-    return host[7:] if host.startswith("::ffff:") else host
-
-
-def listening_sockets(address, proc="/proc"):
-    # type: (str, str) -> set
-    """Return the inodes of sockets that a listener at `address` (host:port) would collide with."""
-    place = _address.parse(address)
-    try:
-        # A name listens on whatever it resolves to.
-        known = [] if place.wildcard else socket.getaddrinfo(place.host, None)
-        hosts = {_row_host(str(entry[4][0])) for entry in known}
-    except OSError:
-        hosts = {place.host}
-    found = set()
-    for table in ("tcp", "tcp6"):
-        try:
-            with open("%s/net/%s" % (proc, table)) as stream:
-                rows = [line.split() for line in stream][1:]
-        except OSError:
-            continue
-        for row in rows:
-            there, port = _row_address(row[1])
-            meets = not hosts or not there or there in hosts
-            if row[3] == "0A" and port == place.port and meets:
-                found.add(row[9])
-    return found
-
-
-def _opened(folder):
-    # type: (str) -> set
-    """Return what a process has open; descriptors come and go while one looks."""
-    found = set()
-    for number in os.listdir(folder):
-        with contextlib.suppress(OSError):
-            found.add(os.readlink(os.path.join(folder, number)))
-    return found
-
-
-def _text(path):
-    # type: (str) -> str
-    with open(path) as stream:
-        return stream.read().strip()
-
-
-def programs(sockets, proc="/proc"):
-    # type: (set, str) -> list
-    """Return (name, process id, unit) of the programs that hold these sockets."""
-    wanted = {"socket:[%s]" % inode for inode in sockets}
-    found = []
-    for process in sorted(filter(str.isdigit, os.listdir(proc)), key=int):
-        folder = os.path.join(proc, process)
-        # It may have ended meanwhile, or be not ours to look at.
-        with contextlib.suppress(OSError):
-            if _opened(os.path.join(folder, "fd")) & wanted:
-                groups = _text(os.path.join(folder, "cgroup"))
-                units = re.findall(r"/([^/\n]+\.(?:service|scope))(?:/|$)", groups, re.M)
-                name = _text(os.path.join(folder, "comm"))
-                found.append((name, int(process), units[-1] if units else ""))
     return found

@@ -11,7 +11,6 @@ standard library, and a job that is done twice ends as one that is done once.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -19,22 +18,18 @@ import shutil
 import stat
 import subprocess
 import sys
-import tarfile
 import tempfile
-import time
 
 UNIT = "ebpf_exporter.service"
 SOCKET = "ebpf_exporter.socket"
 # In the order in which they are taken away: what needs another one goes first.
 INSTALLED = (UNIT, SOCKET)
 TRIAL_UNIT = "ebpf_exporter-trial.service"
-JOB_UNIT = "linmonitor-release.service"
 UNITS = "/etc/systemd/system"
 # Units in this folder are gone with the next boot at the latest.
 TRIAL_UNITS = "/run/systemd/system"
 TRIAL_RUNTIME = "/run/ebpf_exporter-trial"
 RUNTIME = "/run/ebpf_exporter"
-JOBS = "/run/linmonitor-release"
 # What DynamicUser= makes of StateDirectory=ebpf_exporter: a link and a folder.
 STATES = ("/var/lib/ebpf_exporter", "/var/lib/private/ebpf_exporter")
 PYTHON = "/usr/bin/python3"
@@ -42,7 +37,6 @@ PYTHON = "/usr/bin/python3"
 NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}$")
 DRAFT = "draft-"
 LINES = 20
-BUSY = ("active", "activating", "deactivating", "reloading")
 
 
 class Fault(Exception):
@@ -143,48 +137,6 @@ def make_folders(path):
         make_folders(os.path.dirname(path))
         os.mkdir(path)
         os.chmod(path, 0o755)
-
-
-# --- unpacking
-
-
-def sha256(path):
-    # type: (str) -> str
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def unpack(artifact, folder):
-    # type: (str, str) -> None
-    """Unpack files and folders, nothing else and nothing outside, with modes that do not vary."""
-    try:
-        with tarfile.open(artifact) as packed:
-            for member in packed:
-                _unpack_member(packed, member, folder)
-    except (tarfile.TarError, EOFError) as error:
-        raise Fault("The artifact cannot be unpacked: %s" % error) from error
-
-
-def _unpack_member(packed, member, folder):
-    # type: (tarfile.TarFile, tarfile.TarInfo, str) -> None
-    parts = [part for part in member.name.split("/") if part not in ("", ".")]
-    if member.name.startswith("/") or ".." in parts:
-        raise Fault("The artifact has %s, which lies outside it" % member.name)
-    path = os.path.join(folder, *parts)
-    if member.isdir():
-        make_folders(path)
-        return
-    source = packed.extractfile(member) if member.isreg() else None
-    if source is None:
-        raise Fault("The artifact has %s, which is neither file nor folder" % member.name)
-    make_folders(os.path.dirname(path))
-    with source, open(path, "wb") as target:
-        shutil.copyfileobj(source, target)
-    os.chmod(path, 0o755 if member.mode & 0o111 else 0o644)
 
 
 # --- what is there
@@ -315,9 +267,9 @@ class Job:
     """A switch to a release, or its trial alone, from any point at which an earlier try ended.
 
     What a job says: kind (switch or trial), host, root, release, draft (where the release was
-    unpacked, or nothing), keep, adopted (the units of somebody else's that ours replace, each with
-    copy, active and enabled) and record (the file that says what is ours). A switch says whether to
-    try it first (trial), a trial what it makes on the host (made and states).
+    unpacked, or nothing), keep_releases, adopted (the units of somebody else's that ours replace,
+    each with copy, active and enabled) and record (the file that says what is ours). A switch says
+    whether to try it first (trial), a trial what it makes on the host (made and states).
     """
 
     def __init__(self, job, path):
@@ -379,7 +331,7 @@ class Job:
         step("remember that it is healthy")
         self.releases.remember(self.name)
         step("tidy")
-        for name in self.releases.superfluous(self.job["keep"]):
+        for name in self.releases.superfluous(self.job["keep_releases"]):
             remove(self.releases.path(name))
 
     def _put_in_place(self):
@@ -543,46 +495,6 @@ def main(path):
     step("write the result")
     write(os.path.join(os.path.dirname(path), "result.json"), json.dumps(result), 0o600)
     return 0
-
-
-def start(job, source):
-    # type: (dict, str) -> None
-    """Hand a job and this file's source to a transient unit."""
-    folder = os.path.join(JOBS, "job")
-    remove(folder)
-    os.mkdir(folder, 0o700)
-    path, program = os.path.join(folder, "job.json"), os.path.join(folder, "release.py")
-    write(program, source, 0o600)
-    write(path, json.dumps(job), 0o600)
-    status, said = run(
-        "systemd-run", "--quiet", "--collect", "--unit=" + JOB_UNIT,
-        "--description=Switch to another release of the eBPF exporter",
-        # Killed, it begins again and finds what is done.
-        "--property=Restart=on-abnormal", "--property=RestartSec=1",
-        sys.executable, "-B", program, path,
-    )  # fmt: skip
-    if status != 0:
-        raise Fault("systemd did not take the deployment: %s" % said)
-
-
-def result():
-    # type: () -> dict
-    """Return what the last job came to, nothing where nobody left one."""
-    return read_json(os.path.join(JOBS, "job", "result.json"))
-
-
-def at_work():
-    # type: () -> bool
-    """Say whether a job is at work."""
-    return unit_property(JOB_UNIT, "ActiveState") in BUSY
-
-
-def wait(pause=0.2):
-    # type: (float) -> dict
-    """Wait for the job at work to end, and return its result."""
-    while at_work():
-        time.sleep(pause)
-    return result()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _kernel,
+    _listening,
     _owned,
+    _places,
     _program,
     _release,
 )
@@ -83,7 +85,7 @@ def refuse_place(host: str, releases: Releases) -> None:
             "digits and _.+@- without a slash at its end, for example /opt/linmonitor, because "
             "systemd reads it."
         )
-    fault = _owned.fault_of_tree(releases.folder, set())
+    fault = _places.fault_of_tree(releases.folder, set())
     if fault:
         raise Fault(
             f"ebpf_exporter_root of {host} is {root}: {releases.folder} {fault}. Name another "
@@ -113,7 +115,7 @@ def refuse_full_disk(host: str, releases: Releases) -> None:
 
 def refuse_port(host: str, address: str) -> None:
     """Refuse an address at which another program listens; our own service makes room for itself."""
-    sockets = _owned.listening_sockets(address)
+    sockets = _listening.listening_sockets(address)
     if not sockets:
         return
     holders = list(_holders(sockets, address))
@@ -128,7 +130,7 @@ def refuse_port(host: str, address: str) -> None:
 
 def _holders(sockets: Set[str], address: str) -> Iterator[Tuple[str, str, str]]:
     """Name the programs that hold sockets at an address: which, what of it, and its unit."""
-    for name, process, unit in _owned.programs(sockets):
+    for name, process, unit in _listening.programs(sockets):
         if process != 1:
             yield name, f"process {process}{' of ' + unit if unit else ''}", unit
             continue

@@ -182,7 +182,6 @@ kept:
 
 import contextlib
 import fcntl
-import inspect
 import json
 import os
 import tempfile
@@ -195,7 +194,9 @@ from ansible.module_utils.common.text.converters import to_native
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _owned,
     _release,
+    _release_artifact,
     _release_checks,
+    _release_unit,
 )
 from ansible_collections.linmonitor.stack.plugins.module_utils._release import Fault
 
@@ -223,8 +224,8 @@ def only_one(host: str, owner: str) -> Iterator[None]:
     """Wait until nobody else deploys here, and be the only one."""
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
-        os.makedirs(_release.JOBS, mode=0o700, exist_ok=True)
-        with open(os.path.join(_release.JOBS, "lock"), "a+", encoding="utf-8") as lock:
+        os.makedirs(_release_unit.JOBS, mode=0o700, exist_ok=True)
+        with open(os.path.join(_release_unit.JOBS, "lock"), "a+", encoding="utf-8") as lock:
             if take(lock, owner):
                 yield
                 return
@@ -345,7 +346,7 @@ class Deployment:
             host=self.host,
             root=self.releases.root,
             release=self.name,
-            keep=self.params["keep_releases"],
+            keep_releases=self.params["keep_releases"],
             record=self.record_file,
             made=_owned.missing_parents(inside),
             states=[path for path in _release.STATES if not os.path.lexists(path)],
@@ -354,19 +355,19 @@ class Deployment:
             draft = job["draft"] = self._unpack(texts) if texts else None
             if kind == "switch":
                 job["adopted"] = self._own_units(job.pop("foreign"), job["made"])
-            _release.start(job, inspect.getsource(_release))
+            _release_unit.start(job)
         except BaseException:
             if draft:
                 _release.remove(draft)
             _release.remove_empty(job["made"])
             raise
-        result = _release.wait()
+        result = _release_unit.wait()
         if result.get("id") != job["id"]:
             raise Fault(
                 f"The deployment to {self.host} ended without a result: "
-                f"{_release.journal(_release.JOB_UNIT)}"
+                f"{_release.journal(_release_unit.JOB_UNIT)}"
             )
-        _release.remove(os.path.join(_release.JOBS, "job"))
+        _release.remove(os.path.join(_release_unit.JOBS, "job"))
         if result["msg"]:
             raise Fault(result["msg"])
         return result
@@ -374,7 +375,7 @@ class Deployment:
     def _unpack(self, texts: Dict[str, str]) -> str:
         """Make a draft of the release and return its folder."""
         artifact, expected = self.params["artifact"], self.params["artifact_sha256"]
-        arrived = _release.sha256(artifact)
+        arrived = _release_artifact.sha256(artifact)
         if expected and arrived != expected:
             raise Fault(
                 f"The artifact arrived on {self.host} with the SHA-256 {arrived}, expected is "
@@ -383,7 +384,7 @@ class Deployment:
         _release.make_folders(self.releases.folder)
         draft = tempfile.mkdtemp(prefix=_release.DRAFT, dir=self.releases.folder)
         try:
-            _release.unpack(artifact, draft)
+            _release_artifact.unpack(artifact, draft)
             for path, text in texts.items():
                 _release.write(os.path.join(draft, path), text)
             os.chmod(draft, 0o755)
@@ -394,7 +395,7 @@ class Deployment:
         return draft
 
     def _own_units(self, foreign: Dict[str, List[str]], made: List[str]) -> Dict[str, Any]:
-        """Record that units and folders are ours before they are; keep copies of what was there."""
+        """Record that units and folders are ours before they are; save copies of what was there."""
         record = self.record or _owned.new_record()
         before = json.dumps(record)
         for unit, path in self.units.items():
@@ -404,8 +405,8 @@ class Deployment:
                     enabled=_release.unit_property(unit, "UnitFileState") == "enabled",
                 )
                 record["units"][unit] = state if foreign[unit] else None
-                kept = path in map(_owned.resolved, foreign[unit])
-                saved = _owned.keep_copy(path) if kept else None
+                theirs = path in map(_owned.resolved, foreign[unit])
+                saved = _owned.save_copy(path) if theirs else None
                 record["files"][path] = dict(marked=True, copy=saved)
                 record["folders"] = sorted({*record["folders"], *made, self.releases.folder})
         if json.dumps(record) != before:
@@ -512,7 +513,7 @@ class Deployment:
             folders = [self.releases.folder, self.releases.root]
             _release.remove_empty(self.record["folders"] if self.record else folders)
             _release.forget(self.record_file)
-            _release.remove(_release.JOBS)
+            _release.remove(_release_unit.JOBS)
 
 
 def main() -> None:
@@ -556,11 +557,11 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             if not module.check_mode and wanted != "running":
                 stack.enter_context(only_one(host, owner))
-                earlier = _release.wait()
+                earlier = _release_unit.wait()
             deployment = Deployment(module)
             if earlier:
                 deployment.answer["earlier"] = {key: earlier[key] for key in ("release", "msg")}
-                _release.remove(os.path.join(_release.JOBS, "job"))
+                _release.remove(os.path.join(_release_unit.JOBS, "job"))
             getattr(deployment, wanted)()
     except Fault as fault:
         module.fail_json(msg=str(fault), **({"earlier": earlier} if earlier else {}))

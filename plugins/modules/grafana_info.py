@@ -158,17 +158,16 @@ datasources_known:
   type: bool
 """
 
-import configparser
 import http.client
 import json
 import os
-import re
 import sqlite3
 import ssl
 import time
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.linmonitor.stack.plugins.module_utils import _grafana
 
 PACKAGES = ("grafana", "grafana-enterprise")
 PROPERTIES = (
@@ -180,7 +179,6 @@ RESTARTS = 4
 ANSWER_SECONDS = 5
 PAUSE_SECONDS = 0.5
 UNIT = "grafana-server.service"
-CONFIG = "/etc/grafana/grafana.ini"
 # What the unit of the packages passes, for a host that has none yet.
 PACKAGED = {
     "User": "grafana",
@@ -188,123 +186,8 @@ PACKAGED = {
     "ExecStart": "argv[]=grafana cfg:default.paths.data=/var/lib/grafana "
     "cfg:default.paths.provisioning=/etc/grafana/provisioning ; ignore_errors=no",
 }
-LEFT = (CONFIG, "/var/lib/grafana/grafana.db")
+LEFT = (_grafana.CONFIG, "/var/lib/grafana/grafana.db")
 QUERY = "SELECT name, uid, org_id, is_default, read_only FROM data_source ORDER BY org_id, name"
-
-
-def assignments(text):
-    # type: (str) -> dict
-    """Return the variables of an environment file, or of systemd's own list of them."""
-    found = {}
-    for line in text.splitlines():
-        name, mark, value = line.strip().partition("=")
-        if mark and not name.startswith(("#", ";")):
-            found[name.strip()] = value.strip().strip("\"'")
-    return found
-
-
-def environment(shown):
-    # type: (dict) -> dict
-    """Return the environment that systemd gives the unit."""
-    found = assignments("\n".join(shown.get("Environment", "").split()))
-    for path in re.findall(r"(/\S+) \(ignore_errors=\w+\)", shown.get("EnvironmentFiles", "")):
-        try:
-            with open(path) as stream:
-                found.update(assignments(stream.read()))
-        except OSError:
-            continue
-    return found
-
-
-def arguments(shown, variables):
-    # type: (dict, dict) -> list
-    """Return the command line of the unit, with the variables of its environment."""
-    match = re.search(r"argv\[\]=(.*?) ; ignore_errors=", shown.get("ExecStart", ""))
-    expanded = re.sub(
-        r"\$\{(\w+)\}", lambda name: variables.get(name[1], ""), match[1] if match else ""
-    )
-    return expanded.split()
-
-
-class Settings:
-    """Grafana's settings, wherever they stand."""
-
-    def __init__(self, shown):
-        # type: (dict) -> None
-        self.variables = environment(shown)
-        words = [word.lstrip("-") for word in arguments(shown, self.variables)]
-        self.options = dict(word.split("=", 1) for word in words if "=" in word)
-        self.home = self.options.get("homepath") or shown.get("WorkingDirectory", "").lstrip("!-")
-        self.home = self.home or "/usr/share/grafana"
-        self.file = self.options.get("config") or CONFIG
-        self.ini = configparser.RawConfigParser(
-            strict=False,
-            allow_no_value=True,
-            default_section="",
-            inline_comment_prefixes=(";", "#"),
-        )
-        try:
-            with open(self.file, encoding="utf-8") as stream:
-                self.ini.read_string("[top]\n" + stream.read())
-        except (OSError, ValueError, configparser.Error):
-            pass
-
-    def get(self, section, key, default=""):
-        # type: (str, str, str) -> str
-        """Return one setting; $__file{} and $__env{} are taken for what they stand for."""
-        dotted = "%s.%s" % (section, key)
-        variable = "GF_%s_%s" % (re.sub(r"[.-]", "_", section).upper(), key.upper())
-        places = (
-            self.options.get("cfg:" + dotted),
-            self.variables.get(variable),
-            self.ini.get(section, key, fallback=None),
-            self.options.get("cfg:default." + dotted),
-        )
-        value = next((place for place in places if place), default).strip("\"'`")
-        value = re.sub(r"\$__env\{(\w+)\}", lambda name: self.variables.get(name[1], ""), value)
-        return re.sub(r"\$__file\{([^}]+)\}", self._content, value)
-
-    def path(self, section, key, default):
-        # type: (str, str, str) -> str
-        """Return a path; relative ones begin at Grafana's home."""
-        return os.path.normpath(os.path.join(self.home, self.get(section, key, default)))
-
-    @staticmethod
-    def _content(name):
-        try:
-            with open(name[1]) as stream:
-                return stream.read().strip()
-        except OSError:
-            return ""
-
-    def listener(self):
-        # type: () -> tuple
-        """Return address with port, and the address under which it answers on this host."""
-        protocol = self.get("server", "protocol", "http")
-        if protocol == "socket":
-            return "", ""
-        host, port = self.get("server", "http_addr"), self.get("server", "http_port", "3000")
-        near = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        host, near = ("[%s]" % name if ":" in name else name for name in (host, near))
-        below = ""
-        if self.get("server", "serve_from_sub_path").lower() == "true":
-            match = re.match(r"\w+://[^/]*(/.*)", self.get("server", "root_url"))
-            below = match[1].rstrip("/") if match else ""
-        scheme = "http" if protocol == "http" else "https"
-        return (
-            "%s:%s" % (host or "0.0.0.0", port),
-            "%s://%s:%s%s" % (scheme, near, port, below),
-        )
-
-    def database(self):
-        # type: () -> str
-        """Return the path of an SQLite database, or nothing for another kind."""
-        url = self.get("database", "url")
-        kind = url.split(":", 1)[0] if url else self.get("database", "type", "sqlite3")
-        if kind != "sqlite3":
-            return ""
-        path = url.split("://", 1)[-1] if url else self.get("database", "path", "grafana.db")
-        return os.path.normpath(os.path.join(self.path("paths", "data", "data"), path))
 
 
 def datasources(database):
@@ -389,7 +272,7 @@ def main():
         shown = properties(run("systemctl", "show", "--property=" + ",".join(PROPERTIES), UNIT))
         active = shown.get("ActiveState") in ("active", "activating", "reloading")
         loaded = shown.get("LoadState") == "loaded"
-        settings = Settings(shown if loaded else PACKAGED)
+        settings = _grafana.Settings(shown if loaded else PACKAGED)
         url = settings.listener()[1] if active else ""
         said = health(url) if url else {}
         waits = bool(url) and not said and not given_up(shown)

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.kernel.kernels import Kernel, run
+from tests.kernel.kernels import BootImage, run
 
 BOOT_SECONDS = 420
 # What a kernel of Debian has as modules and needs to find its disk.
@@ -53,7 +53,7 @@ def make_disk(container: str, image: Path) -> None:
         run("mkfs.ext4", "-q", "-F", "-d", str(root), str(image))
 
 
-def initramfs(kernel: Kernel, target: Path) -> None:
+def initramfs(kernel: BootImage, target: Path) -> None:
     """Write an initramfs that loads the modules of the disk and goes on to its systemd."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -99,7 +99,7 @@ def remove_file(image: Path, path: str) -> None:
     run("debugfs", "-w", "-R", f"rm {path}", str(image))
 
 
-def boot(kernel: Kernel, image: Path, arguments: str = "") -> dict:
+def boot(kernel: BootImage, image: Path, arguments: str = "") -> dict:
     """Boot the disk with a kernel until it powers itself off; return its report."""
     remove_file(image, "/root/report.json")
     initrd, console = image.with_suffix(".initrd"), image.with_suffix(".console")

@@ -141,7 +141,7 @@ def newest(series: str, names: list[str]) -> tuple[str, list[str]]:
     return release, [part for part in parts if part in names]
 
 
-class Kernel:
+class BootImage:
     """An unpacked kernel image."""
 
     def __init__(self, root: Path) -> None:
@@ -182,12 +182,12 @@ class Kernel:
             link.unlink()
 
 
-def fetch(series: str) -> Kernel:
+def fetch(series: str) -> BootImage:
     """Return the newest kernel of a series, from the archive or the cache."""
     home = cache() / series
     kept = home / "newest"
     if kept.exists() and time.time() - kept.stat().st_mtime < FRESH:
-        return Kernel(home / kept.read_text(encoding="utf-8"))
+        return BootImage(home / kept.read_text(encoding="utf-8"))
     archive = Archive(series, home / "apt")
     try:
         release, packages = archive.packages()
@@ -195,7 +195,7 @@ def fetch(series: str) -> Kernel:
         if not kept.exists():
             raise
         print(f"{series}: {error}; using the cached image", file=sys.stderr)
-        return Kernel(home / kept.read_text(encoding="utf-8"))
+        return BootImage(home / kept.read_text(encoding="utf-8"))
     root = home / release
     if not root.exists():
         unpacked = home / "unpacked"
@@ -203,8 +203,8 @@ def fetch(series: str) -> Kernel:
         for package in archive.download(packages):
             run("dpkg", "-x", str(package), str(unpacked))
             package.unlink()
-        kernel = Kernel(unpacked)
+        kernel = BootImage(unpacked)
         run("depmod", "-b", str(kernel.modules.parents[2]), kernel.release)
         unpacked.rename(root)
     kept.write_text(release, encoding="utf-8")
-    return Kernel(root)
+    return BootImage(root)

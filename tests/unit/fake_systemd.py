@@ -20,9 +20,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _listening,
     _owned,
+    _places,
     _release,
     _release_checks,
+    _release_unit,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import ebpf_release
 from catalogues import CATALOGUE
@@ -62,16 +65,17 @@ class Machine:
         put(root, "/etc/os-release", b'PRETTY_NAME="Debian GNU/Linux 12"\nID=debian\n')
         for place in ("etc/systemd/system", "run/systemd/system", "var/lib/private", "opt"):
             (root / place).mkdir(parents=True, exist_ok=True)
-        for name in ("UNITS", "TRIAL_UNITS", "TRIAL_RUNTIME", "RUNTIME", "JOBS"):
+        for name in ("UNITS", "TRIAL_UNITS", "TRIAL_RUNTIME", "RUNTIME"):
             monkeypatch.setattr(_release, name, str(root) + getattr(_release, name))
+        monkeypatch.setattr(_release_unit, "JOBS", str(root) + _release_unit.JOBS)
         monkeypatch.setattr(_release, "STATES", tuple(str(root) + p for p in _release.STATES))
         monkeypatch.setattr(_release, "run", self.run)
         monkeypatch.setattr(_release, "step", lambda name: None)
         monkeypatch.setattr(_owned, "INSTALLED", str(root / "var/lib/linmonitor/installed"))
         monkeypatch.setattr(_owned, "UNIT_FOLDERS", (_release.UNITS, str(root / "usr/lib/systemd")))
-        monkeypatch.setattr(_owned, "listening_sockets", lambda address: set())
+        monkeypatch.setattr(_listening, "listening_sockets", lambda address: set())
         # Temporary folders are no place for a service.
-        monkeypatch.setattr(_owned, "fault_of_tree", lambda path, uids: "")
+        monkeypatch.setattr(_places, "fault_of_tree", lambda path, uids: "")
         monkeypatch.setattr(_release_checks, "ROOT", str(root))
         monkeypatch.setattr(_release_checks, "NEEDED_BYTES", 0)
         monkeypatch.setattr(ebpf_release, "PAUSE", 0)

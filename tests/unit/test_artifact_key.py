@@ -133,14 +133,14 @@ def test_bundle_has_what_the_roles_remember_for_targets_and_build_hosts():
     hosts = [
         {"ebpf_exporter_artifact_path": "/c/artifacts/a/a.tar.gz"},
         {"prometheus_archive_path": "/c/prometheus/p/p.tar.gz"},
-        {"grafana_kept_package": "/c/grafana/g"},
+        {"grafana_exported_package": "/c/grafana/g"},
     ]
     builders = [
         {
             # Handed in by path, or of another host: never part of the bundle.
             "ebpf_exporter_artifact_path": "/mine/a.tar.gz",
-            "ebpf_exporter_kept_sources": "/c/sources/e.tar",
-            "toolchain_kept_packages": ["/c/packages/a.tar", "/c/packages/b.tar"],
+            "ebpf_exporter_exported_sources": "/c/sources/e.tar",
+            "toolchain_exported_packages": ["/c/packages/a.tar", "/c/packages/b.tar"],
         },
         {},
     ]

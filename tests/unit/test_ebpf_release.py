@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _listening,
     _owned,
+    _places,
     _release,
+    _release_artifact,
     _release_checks,
+    _release_unit,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import ebpf_release
 from fake_systemd import MANIFEST, MARKED, THEIRS, Killed, Machine
@@ -181,7 +185,7 @@ def test_full_disk_while_unpacking_leaves_nothing(box, monkeypatch):
         (Path(folder) / "half").write_text("")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_release, "unpack", full)
+    monkeypatch.setattr(_release_artifact, "unpack", full)
     answer = box.deploy(address=OTHER)
     assert "No space left on device" in answer["msg"]
     assert box.releases.names() == [before]
@@ -262,7 +266,7 @@ def have_no_room(box, monkeypatch):
 
 
 def have_a_bad_place(box, monkeypatch):
-    monkeypatch.setattr(_owned, "fault_of_tree", lambda path, uids: "lies on a mill")
+    monkeypatch.setattr(_places, "fault_of_tree", lambda path, uids: "lies on a mill")
 
 
 def have_a_folder_for_a_link(box, monkeypatch):
@@ -270,13 +274,13 @@ def have_a_folder_for_a_link(box, monkeypatch):
 
 
 def lose_the_port(box, monkeypatch):
-    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
-    monkeypatch.setattr(_owned, "programs", lambda sockets: [("nginx", 7, "nginx.service")])
+    monkeypatch.setattr(_listening, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_listening, "programs", lambda sockets: [("nginx", 7, "nginx.service")])
 
 
 def lose_the_port_to_nobody(box, monkeypatch):
-    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
-    monkeypatch.setattr(_owned, "programs", lambda sockets: [])
+    monkeypatch.setattr(_listening, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_listening, "programs", lambda sockets: [])
 
 
 def have_their_unit(box, monkeypatch):
@@ -324,16 +328,16 @@ def test_refused_before_anything_changes(box, monkeypatch, prepare, said, check)
 
 def test_own_service_may_have_the_port(box, monkeypatch):
     works(box.deploy())
-    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
-    monkeypatch.setattr(_owned, "programs", lambda sockets: [("ebpf", 7, _release.UNIT)])
+    monkeypatch.setattr(_listening, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_listening, "programs", lambda sockets: [("ebpf", 7, _release.UNIT)])
     works(box.deploy("sound", OTHER))
 
 
 @pytest.mark.parametrize("theirs", ["cups.socket", ""])
 def test_socket_of_systemd_is_ours_or_named(box, monkeypatch, theirs):
     works(box.deploy())
-    monkeypatch.setattr(_owned, "listening_sockets", lambda address: {"1"})
-    monkeypatch.setattr(_owned, "programs", lambda sockets: [("systemd", 1, "init.scope")])
+    monkeypatch.setattr(_listening, "listening_sockets", lambda address: {"1"})
+    monkeypatch.setattr(_listening, "programs", lambda sockets: [("systemd", 1, "init.scope")])
     box.more_sockets = (
         f"[::]:9436 {theirs} cups.service" if theirs else f"{OTHER} {_release.SOCKET}"
     )
@@ -519,17 +523,17 @@ def test_result_that_nobody_waited_for_is_told_by_the_next_run(box, monkeypatch,
     def die(pause=0.2):
         raise Killed
 
-    waited = _release.wait
+    waited = _release_unit.wait
     calls = []
 
     def die_after_the_start(pause=0.2):
         calls.append(1)
         return waited(pause) if len(calls) == 1 else die()
 
-    monkeypatch.setattr(_release, "wait", die_after_the_start)
+    monkeypatch.setattr(_release_unit, "wait", die_after_the_start)
     with pytest.raises(Killed):
         box.deploy("sick")
-    monkeypatch.setattr(_release, "wait", waited)
+    monkeypatch.setattr(_release_unit, "wait", waited)
     assert box.serving.name == before
     answer = works(run(ebpf_release, **box.arguments()))
     assert "did not run well on box and was taken back" in answer["earlier"]["msg"]
@@ -546,7 +550,7 @@ def test_second_deployment_is_told_who_has_the_first(box, monkeypatch):
 
 def test_lock_that_was_taken_away_keeps_nobody_out(box):
     with ebpf_release.only_one("box", "ada"):
-        _release.remove(_release.JOBS)
+        _release.remove(_release_unit.JOBS)
         with ebpf_release.only_one("box", "bob"):
             pass
 

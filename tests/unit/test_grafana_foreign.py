@@ -18,6 +18,7 @@ from ansible_collections.linmonitor.stack.plugins.filter.grafana import (
     settings_diff,
     untouched_samples,
 )
+from ansible_collections.linmonitor.stack.plugins.module_utils import _grafana
 from ansible_collections.linmonitor.stack.plugins.modules import grafana_info
 
 URL = "https://apt.grafana.com"
@@ -203,7 +204,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
 @pytest.mark.parametrize("case", SETTINGS)
 def test_settings_are_looked_up_as_grafana_does(tmp_path, case):
     text, defaults, expected = SETTINGS[case]
-    settings = grafana_info.Settings(unit(tmp_path, text, defaults))
+    settings = _grafana.Settings(unit(tmp_path, text, defaults))
     listen, url = settings.listener()
     found = {"listen": listen, "url": url, "data": settings.database()}
     found["provisioning"] = settings.path("paths", "provisioning", "conf/provisioning")

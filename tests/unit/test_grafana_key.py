@@ -13,7 +13,7 @@ from role_play import CHECKOUT, play
 
 from tests.grafana import repository
 
-TRUST = str(CHECKOUT / "roles/grafana/tasks/trust.yml")
+TRUST = str(CHECKOUT / "roles/grafana/tasks/repository/trust.yml")
 # Repository, keys that it offers, and the key that is pinned.
 CASES = {
     "pinned": ("stable", ("stable",), "stable", ""),

@@ -66,7 +66,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict:
     for number, (given, _) in enumerate(cases.values()):
         fact = f"answer_{number}"
         block = [
-            {"include_tasks": str(CHECKOUT / "roles/ebpf_exporter/tasks/listener.yml")},
+            {"include_tasks": str(CHECKOUT / "roles/ebpf_exporter/tasks/check/listener.yml")},
             {"set_fact": {fact: "{{ __ebpf_exporter_allowed.prefixes }}"}},
         ]
         rescue = [{"set_fact": {fact: "{{ ansible_failed_result.msg }}"}}]

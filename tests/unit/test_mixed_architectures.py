@@ -25,8 +25,7 @@ PLAY = [
         "hosts": "all",
         "gather_facts": False,
         "tasks": [
-            {"include_role": {"name": "linmonitor.stack.bpf_programs", "public": True}},
-            {"include_role": {"name": "linmonitor.stack.ebpf_exporter", "tasks_from": "artifact"}},
+            {"include_role": {"name": "linmonitor.stack.ebpf_exporter", "tasks_from": "export"}},
         ],
     }
 ]

@@ -13,13 +13,19 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.linmonitor.stack.plugins.filter.owned import foreign_words
-from ansible_collections.linmonitor.stack.plugins.module_utils import _owned
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _listening,
+    _owned,
+    _owner,
+    _owner_absent,
+    _places,
+)
 from ansible_collections.linmonitor.stack.plugins.modules import owned_files
 
 OURS = "# Managed by linmonitor.stack\nours\n"
 THEIRS = "theirs\n"
 UNIT = "linmonitor-test.service"
-fault_of_place = _owned.fault_of_place
+fault_of_place = _places.fault_of_place
 ME = pwd.getpwuid(os.getuid()).pw_name
 MY_GROUP = grp.getgrgid(os.getgid()).gr_name
 
@@ -33,10 +39,10 @@ def host(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(_owned, "LEFT", str(tmp_path / "state/left"))
     folders = (str(tmp_path / "units"), str(tmp_path / "package"))
     monkeypatch.setattr(_owned, "UNIT_FOLDERS", folders)
-    monkeypatch.setattr(owned_files, "UNITS", str(tmp_path / "units"))
-    monkeypatch.setattr(owned_files, "LOCAL", ())
+    monkeypatch.setattr(_owner, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(_owner_absent, "LOCAL", ())
     # Tests run below /tmp, which units do not see.
-    monkeypatch.setattr(_owned, "fault_of_place", lambda path, uids: "")
+    monkeypatch.setattr(_places, "fault_of_place", lambda path, uids: "")
     return tmp_path
 
 
@@ -312,13 +318,13 @@ def test_empty_folder_of_a_disk_stays_when_its_data_is_purged(own, host):
 
 @pytest.mark.parametrize("path", ["/", "/srv", "/opt", "/var/lib", "/usr/local/share", "/home/me"])
 def test_folders_of_the_system_are_too_wide(path):
-    assert _owned.too_wide(path)
-    assert _owned.fault_of_data(path, set())
+    assert _places.too_wide(path)
+    assert _places.fault_of_data(path, set())
 
 
 def test_folder_that_holds_the_records_is_too_wide(host):
-    assert _owned.too_wide(str(host / "state"))
-    assert not _owned.too_wide(str(host / "data"))
+    assert _places.too_wide(str(host / "state"))
+    assert not _places.too_wide(str(host / "data"))
 
 
 def test_data_with_files_of_others_is_not_purged(own, host):
@@ -332,8 +338,8 @@ def test_data_with_files_of_others_is_not_purged(own, host):
 
 def test_files_of_others_in_the_data_are_found(host):
     (host / "data/theirs").mkdir(parents=True)
-    assert _owned.strangers(str(host / "data"), {os.getuid()}) == []
-    assert _owned.strangers(str(host / "data"), {os.getuid() + 1}) == [str(host / "data/theirs")]
+    assert _places.strangers(str(host / "data"), {os.getuid()}) == []
+    assert _places.strangers(str(host / "data"), {os.getuid() + 1}) == [str(host / "data/theirs")]
 
 
 def test_unit_of_a_package_and_drop_ins_are_foreign(own, host):
@@ -416,13 +422,13 @@ def test_folder_that_a_unit_cannot_name_is_refused(path):
 
 
 def test_folders_above_must_let_the_service_through(host, monkeypatch):
-    monkeypatch.setattr(_owned, "HIDDEN", ())
+    monkeypatch.setattr(_places, "HIDDEN", ())
     (host / "closed").mkdir(mode=0o700)
     assert "cannot be reached" in fault_of_place(str(host / "closed/data"), {1})
 
 
 def test_file_above_is_named(host, monkeypatch):
-    monkeypatch.setattr(_owned, "HIDDEN", ())
+    monkeypatch.setattr(_places, "HIDDEN", ())
     (host / "file").write_text("")
     assert "file is no folder" in fault_of_place(str(host / "file/data"), {os.getuid()})
 
@@ -457,14 +463,14 @@ def test_listener_in_both_families_is_seen():
         server.listen()
         port = server.getsockname()[1]
         for address in (f"127.0.0.1:{port}", f"[::1]:{port}", f"[::]:{port}", f":{port}"):
-            assert _owned.listening_sockets(address), address
+            assert _listening.listening_sockets(address), address
 
 
 def test_listener_of_the_old_family_in_the_new_table_is_seen():
     with socket.socket(socket.AF_INET6) as server:
         server.bind(("::ffff:127.0.0.1", 0))
         server.listen()
-        assert _owned.listening_sockets(f"127.0.0.1:{server.getsockname()[1]}")
+        assert _listening.listening_sockets(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_unit_of_a_listener_is_read_from_its_control_group(tmp_path):
@@ -474,7 +480,7 @@ def test_unit_of_a_listener_is_read_from_its_control_group(tmp_path):
     (tmp_path / "7/cgroup").write_text(
         "1:name=systemd:/machine.slice/x.scope/system.slice/prometheus.service\n"
     )
-    found = _owned.programs({"99"}, str(tmp_path))
+    found = _listening.programs({"99"}, str(tmp_path))
     assert found == [("prometheus", 7, "prometheus.service")]
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 PLAYBOOKS = sorted((CHECKOUT / "playbooks").glob("*.yml"))
-TASK_FILES = sorted((CHECKOUT / "roles").glob("*/tasks/*.yml"))
+ROLES = CHECKOUT / "roles"
+TASK_FILES = sorted(ROLES.glob("*/tasks/**/*.yml"))
 GROUPS = ("build", "targets", "prometheus", "grafana")
 # Parts of site.yml, and the play that each has to itself.
 PARTS = {
@@ -24,6 +26,22 @@ PARTS = {
     "prometheus": "linmonitor_prometheus",
     "grafana": "linmonitor_grafana",
 }
+# What a tag of settings alone must leave out of each role, and what it must not leave out.
+LEFT_OUT = {
+    "ebpf_exporter": ("build",),
+    "prometheus": ("archive", "archive.yml", "server/install.yml"),
+    "grafana": ("package", "repository", "export.yml"),
+}
+TAKEN = {
+    "ebpf_exporter": {"Have the release on, whole and healthy"},
+    "prometheus": {"Run the server with its unit, configuration, targets and rules"},
+    "grafana": {
+        "Write secrets, dashboards, settings and provisioning",
+        "Run the service, afresh where something changed, and at boot",
+        "Refuse to configure what is not installed",
+    },
+}
+NESTING = ("block", "import_tasks", "include_tasks", "include_role", "import_role")
 # What only the linear strategy does: the word and where it is used.
 LINEAR = re.compile(r"run_once|add_host|ansible_play_hosts", re.M)
 FOREIGN_NAMES = re.compile(
@@ -62,6 +80,34 @@ def test_a_tag_does_its_part_of_site_and_nothing_else(tag, tmp_path):
     assert set(listed) == {PARTS[tag]} | extra
 
 
+def names(node: object) -> Iterator[str]:
+    """Give the names of tasks that do something themselves."""
+    for task in node if isinstance(node, list) else []:
+        if not any(key in task or f"ansible.builtin.{key}" in task for key in NESTING):
+            yield task["name"]
+        for section in ("block", "rescue", "always"):
+            yield from names(task.get(section))
+
+
+@pytest.mark.parametrize("role", LEFT_OUT)
+def test_a_tag_of_settings_applies_them_and_installs_nothing(role, tmp_path):
+    listed = tasks(
+        run("site.yml", "--list-tasks", "--tags", f"{role}_config", folder=str(tmp_path))
+    )
+    assert set(listed) == {PARTS[role]}
+    shown = {name.split(" : ")[-1] for name in listed[PARTS[role]]}
+    assert shown >= TAKEN[role]
+    room = ROLES / role / "tasks"
+    steps = {
+        name
+        for part in LEFT_OUT[role]
+        for path in ([room / part] if part.endswith(".yml") else (room / part).glob("*.yml"))
+        for name in names(yaml.safe_load(path.read_text()))
+    }
+    assert len(steps) > 4
+    assert shown & steps == set()
+
+
 def test_a_skipped_tag_leaves_the_other_parts(tmp_path):
     listed = tasks(run("site.yml", "--list-tasks", "--skip-tags", "grafana", folder=str(tmp_path)))
     assert set(PARTS.values()) - set(listed) == {"linmonitor_grafana"}
@@ -77,7 +123,7 @@ def test_plays_that_need_the_linear_strategy_say_so(playbook):
             assert play.get("strategy") == "ansible.builtin.linear", play["name"]
 
 
-@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(ROLES)))
 def test_roles_need_no_strategy_and_name_nothing_that_only_playbooks_have(path):
     text = path.read_text()
     assert not LINEAR.search(text)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 CHECKOUT = Path(__file__).parents[2]
 KINDS = yaml.safe_load((CHECKOUT / "meta/values.yml").read_text())
 # The entry points' own arguments, which other roles' tasks set and no inventory does.
-INTERNAL = ("toolchain_kept_",)
+INTERNAL = ("toolchain_export_",)
 # Judged as a whole by the role that has them.
 ELSEWHERE = {"prometheus_alertmanagers", "prometheus_alerts", "prometheus_targets"}
 # Variables that end in a line of a unit.

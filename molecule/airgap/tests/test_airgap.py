@@ -57,6 +57,13 @@ def test_standin_for_grafana_runs_from_the_bundle(host):
     assert not host.file("/etc/apt/sources.list.d/linmonitor-grafana.sources").exists
 
 
+def test_settings_are_those_that_their_tags_applied(host):
+    assert "ebpf_exporter_enabled_configs" in get(host, "http://127.0.0.1:9436/metrics")
+    targets = host.file("/etc/linmonitor/prometheus/targets/ebpf_exporter.json").content_string
+    assert "127.0.0.1:9436" in targets
+    assert host.file("/etc/grafana/grafana.ini").contains("^level = warn")
+
+
 def test_exporter_is_healthy(host):
     assert host.run("python3 /opt/linmonitor/current/health.py").stdout == ""
 
