@@ -67,7 +67,7 @@ _Blocks.add_representer(str, _text)
 def _plain(value: Any) -> Any:
     """Return a value without Ansible's own types; what an inventory encrypts is text then."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {_plain(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     if value is None or isinstance(value, bool):
@@ -75,7 +75,8 @@ def _plain(value: Any) -> Any:
     for kind in (int, float):
         if isinstance(value, kind):
             return kind(value)
-    return str(value)
+    # What Ansible marks as unsafe stays of its type through str() alone.
+    return str.__str__(str(value))
 
 
 def _dump(structure: object, dumper: type[yaml.SafeDumper]) -> str:

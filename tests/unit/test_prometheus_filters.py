@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.linmonitor.stack.plugins.filter.prometheus import (
     arguments,
     exported_rules,
@@ -45,6 +46,10 @@ def test_no_text_is_seen_below_a_key_that_can_hold_a_secret(text):
 def test_order_and_types_stay():
     structure = {"b": {"z": True, "a": None}, "a": [1, 1.5, {"c": []}]}
     assert list(yaml.safe_load(to_yaml(structure)).items()) == list(structure.items())
+
+
+def test_what_ansible_marks_is_text_like_any_other():
+    assert to_yaml(wrap_var({"password": "a b", "list": ["c"]})) == "password: a b\nlist:\n- c\n"
 
 
 def test_empty_is_left_out_but_not_within_lists():
