@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ansible_collections.linmonitor.stack.plugins.filter.targets import prometheus_web
 from ansible_collections.linmonitor.stack.plugins.module_utils import _address
 from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address
 
@@ -85,7 +86,9 @@ class _Places:
         self.lines: list[str] = []
         self.tunnels: dict[str, list[str]] = {}
 
-    def add(self, title: str, host: str, listener: Address, scheme: str, rest: str) -> None:
+    def add(
+        self, title: str, host: str, listener: Address, scheme: str, rest: str, *, path: str = ""
+    ) -> None:
         """Say where a service of a host is reached from here."""
         variables = self.hostvars[host]
         reached = listener.at(str(variables.get("ansible_host") or host))
@@ -95,7 +98,22 @@ class _Places:
             self.tunnels.setdefault(host, []).append(f"{listener.port}:{listener}")
             reached = Address(_address.LOOPBACK, listener.port)
             rest = f"through the tunnel below {rest}"
-        self.lines.append(f"{title:<11} {scheme}://{reached} {rest}".rstrip())
+        self.lines.append(f"{title:<11} {scheme}://{reached}{path} {rest}".rstrip())
+
+
+def _prometheus(places: _Places, host: str) -> None:
+    """Name a Prometheus: where people open it, if the inventory says so, else its listener."""
+    variables = places.hostvars[host]
+    users = (variables.get("prometheus_web_config") or {}).get("basic_auth_users")
+    agent = variables.get("prometheus_mode") == "agent"
+    notes = {"as a user of prometheus_web_config": users, "(an agent, which only forwards)": agent}
+    words = " ".join(note for note, true in notes.items() if true)
+    if external := variables.get("prometheus_external_url"):
+        places.lines.append(f"{'Prometheus':<11} {external} {words}".rstrip())
+        return
+    scheme, path = prometheus_web(variables)
+    listener = _listener(variables, "prometheus_listen_address")
+    places.add("Prometheus", host, listener, scheme, words, path=path)
 
 
 def _grafana(places: _Places, hosts: list[str], check: bool, secrets: str) -> list[str]:
@@ -182,9 +200,7 @@ def summary(
     places = _Places(hostvars)
     without = _grafana(places, members["grafana"], check, secrets)
     for host in members["prometheus"]:
-        places.add(
-            "Prometheus", host, _listener(hostvars[host], "prometheus_listen_address"), "http", ""
-        )
+        _prometheus(places, host)
     if members["targets"]:
         first = members["targets"][0]
         listener = _listener(hostvars[first], "ebpf_exporter_listen_address")

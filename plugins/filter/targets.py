@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -27,6 +29,9 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 COLLECTION = Path(__file__).parents[2]
+# What a target has of us, and the names of what it may have beside that.
+OWN_LABELS = ("instance", "job", "ebpf_configs")
+LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Connections that reach a host by its address; others (local, podman, docker) know none.
 NETWORK_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "libssh")
 
@@ -118,6 +123,18 @@ def _programs(variables: Mapping) -> list[str]:
     return list(dict.fromkeys(one for name in enabled for one in sets.get(name, [name])))
 
 
+def _labels(host: str, variables: Mapping) -> dict[str, str]:
+    """Return the labels that a host's exporter gets by prometheus_target_labels."""
+    given = _setting(variables, "prometheus_target_labels", "prometheus") or {}
+    for name in given:
+        if name in OWN_LABELS or name.startswith("__") or not LABEL.fullmatch(name):
+            raise AddressError(
+                f"prometheus_target_labels of {host} cannot have {name}: a name is letters, digits "
+                f"and _, does not begin with __ and is none of {', '.join(OWN_LABELS)}."
+            )
+    return {name: str(value) for name, value in given.items()}
+
+
 def scrape_targets(hosts: Iterable[str], hostvars: Mapping, scraper: str) -> list[dict]:
     """Return `hosts` in file_sd form, as the host `scraper` reaches them.
 
@@ -128,10 +145,12 @@ def scrape_targets(hosts: Iterable[str], hostvars: Mapping, scraper: str) -> lis
     for host in hosts:
         try:
             target = _target(host, hostvars[host], scraper)
+            labels = _labels(host, hostvars[host])
         except AddressError as error:
             faults.append(str(error))
             continue
-        labels = {"instance": host, "ebpf_configs": f",{','.join(_programs(hostvars[host]))},"}
+        programs = f",{','.join(_programs(hostvars[host]))},"
+        labels |= {"instance": host, "ebpf_configs": programs}
         targets.append({"targets": [str(target)], "labels": labels})
     if faults:
         raise AnsibleFilterError(" ".join(faults))
@@ -145,6 +164,7 @@ def scrape_faults(hosts: Iterable[str], hostvars: Mapping, scrapers: list[str]) 
         for scraper in scrapers:
             try:
                 _target(host, hostvars[host], scraper)
+                _labels(host, hostvars[host])
                 _source(host, hostvars[host], scraper, hostvars[scraper])
             except AddressError as error:
                 faults.append(str(error))
@@ -180,6 +200,24 @@ def scrape_sources(scrapers: Iterable[str], hostvars: Mapping, here: str) -> lis
     return [source for source in sources if source]
 
 
+def prometheus_servers(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
+    """Return those of `hosts` whose Prometheus answers queries, which an agent does not."""
+    return [
+        host
+        for host in hosts
+        if _setting(hostvars[host], "prometheus_mode", "prometheus") != "agent"
+    ]
+
+
+def prometheus_web(variables: Mapping) -> tuple[str, str]:
+    """Return scheme and path under which a host's Prometheus answers."""
+    web = _setting(variables, "prometheus_web_config", "prometheus") or {}
+    flags = _setting(variables, "prometheus_flags", "prometheus") or {}
+    external = str(_setting(variables, "prometheus_external_url", "prometheus"))
+    path = str(flags.get("web.route-prefix", urlsplit(external).path)).strip("/")
+    return "https" if web.get("tls_server_config") else "http", f"/{path}" if path else ""
+
+
 def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
     """Return where the host `here` reaches a Prometheus of `hosts`: its own, else the first."""
     host = here if here in hosts or not hosts else hosts[0]
@@ -188,8 +226,9 @@ def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
         listener = _listener(host, variables, "prometheus")
     except AddressError as error:
         raise AnsibleFilterError(str(error)) from error
+    scheme, path = prometheus_web(variables)
     if host == here:
-        return f"http://{listener.own}"
+        return f"{scheme}://{listener.own}{path}"
     known = _known_as(host, variables)
     if listener.loopback or (listener.wildcard and not known):
         raise AnsibleFilterError(
@@ -197,7 +236,7 @@ def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
             f"Set prometheus_listen_address of {host} to an address of a network you trust, or "
             f"name a proxy before it in grafana_prometheus_url of {here}."
         )
-    return f"http://{listener.at(known)}"
+    return f"{scheme}://{listener.at(known)}{path}"
 
 
 def listener(text: object) -> dict[str, Any]:
@@ -268,6 +307,7 @@ class FilterModule:
             "allowed_sources": allowed_sources,
             "listener": listener,
             "listen_stream": listen_stream,
+            "prometheus_servers": prometheus_servers,
             "prometheus_url": prometheus_url,
             "scrape_address_fault": scrape_address_fault,
             "scrape_faults": scrape_faults,

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 # As AnsibleModule.run_command: exit status, output, errors.
 Run = Callable[[List[str]], Tuple[int, str, str]]
@@ -23,11 +25,54 @@ PROPERTIES = (
 )
 RUNNING = ("active", "activating", "reloading")
 PAUSE = 0.5
-RELOAD_SECONDS = 60
+# A store that does not answer holds up a reload for a minute, each store after the other.
+RELOAD_SECONDS = 600
 JOURNAL_LINES = 10
 JOURNAL_SECONDS = 10
 # systemd's words for a process that failed.
 ENDED = "Main process exited"
+
+
+# Keys of a configuration whose values are no secrets.
+HARMLESS = re.compile(
+    r"action|alertmanagers|body_size_limit|evaluation_interval|follow_redirects|honor_\w+|"
+    r"insecure_skip_verify|instance|job_name|label_limit|metrics_path|min_version|path_prefix|"
+    r"refresh_interval|remote_timeout|sample_limit|scheme|scrape_interval|scrape_timeout|"
+    r"server_name|target_label|target_limit|\w+_file"
+)
+# Indentation, a key with its colon, and the rest.
+LINE = re.compile(r"((?: |- )*)([\w.-]+:(?= |$)|\"[\w.@ -]+\":(?= |$))?(.*)", re.DOTALL)
+HIDDEN = "(hidden)"
+# What a YAML parser shows of a long value.
+YAML_SHOWS = 7
+
+
+def view(text: str) -> Tuple[str, List[str]]:
+    """Return a configuration for a person's eyes, and the values that are hidden from them.
+
+    Each value is on one line, and is shown only where its key is known to be harmless. Comments
+    are left out: nobody else's are there.
+    """
+    lines, hidden = [], []
+    for line in text.split("\n"):
+        if line.startswith("#"):
+            continue
+        head, key, value = LINE.findall(line)[0]
+        if not value or HARMLESS.fullmatch(key[:-1]):
+            lines.append(line)
+        else:
+            hidden.append(value.strip().strip("\"'"))
+            lines.append(head + (key + " " if key else "") + HIDDEN)
+    return "\n".join(lines), [value for value in hidden if value]
+
+
+def without(words: str, hidden: List[str]) -> str:
+    """Return words without the values that are to be hidden, as a parser quotes them."""
+    for value in sorted(set(hidden), key=len, reverse=True):
+        for shown in (value, value[:YAML_SHOWS] + "..."):
+            quoted = r"(?<=[\"'`])%s(?=[\\\"'`])" % re.escape(shown)
+            words = re.sub(quoted, HIDDEN, words)
+    return words
 
 
 class Fault(Exception):
@@ -42,11 +87,21 @@ class Replaying(Fault):
     """The server is not ready yet and works on it."""
 
 
-def ask(url: str) -> Tuple[int, str]:
-    """Return status and text of an answer; the status is 0 where nobody answers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def ask(url: str, login: Optional[Tuple[str, str]] = None) -> Tuple[int, str]:
+    """Return status and text of an answer; the status is 0 where nobody answers.
+
+    A host asks itself, by an address that the server's certificate need not have.
+    """
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+    )
+    request = urllib.request.Request(url)
+    if login is not None:
+        words = base64.b64encode(":".join(login).encode()).decode()
+        request.add_header("Authorization", "Basic " + words)
     try:
-        with opener.open(url, timeout=10) as answer:
+        with opener.open(request, timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, ""
@@ -120,9 +175,15 @@ class Unit:
 class Server:
     """The server that a unit runs, at its address."""
 
-    def __init__(self, unit: Unit, url: str, seconds: int) -> None:
-        """Take unit, URL, and how long a start may take."""
-        self.unit, self.url, self.seconds = unit, url, seconds
+    def __init__(
+        self, unit: Unit, url: str, seconds: int, login: Optional[Tuple[str, str]] = None
+    ) -> None:
+        """Take unit, URL, how long a start may take, and who may ask."""
+        self.unit, self.url, self.seconds, self.login = unit, url, seconds, login
+
+    def ask(self, path: str) -> Tuple[int, str]:
+        """Return status and text of what it answers at a path."""
+        return ask(self.url + path, self.login)
 
     def start(self) -> None:
         """Start it with the unit on the disk, also where it runs, and wait until it is ready."""
@@ -137,10 +198,11 @@ class Server:
         process = self.unit.process()
         deadline = time.monotonic() + self.seconds
         while True:
-            status, _text = ask(self.url + "/-/ready")
+            status, _text = self.ask("/-/ready")
             if process == 0 or self.unit.process() != process:
                 raise Ended("it ended instead of becoming ready")
-            if status == 200:
+            # Whoever may not ask learns no more than that it answers.
+            if status == 200 or (status == 401 and self.login is None):
                 return
             if time.monotonic() > deadline:
                 if status == 503:
@@ -154,7 +216,7 @@ class Server:
 
     def loaded(self) -> Tuple[bool, float]:
         """Return whether the newest configuration is in use, and when one was last taken."""
-        return loaded(ask(self.url + "/metrics")[1])
+        return loaded(self.ask("/metrics")[1])
 
     def reload(self) -> None:
         """Let it read its files again, and wait until it says that it has taken them."""

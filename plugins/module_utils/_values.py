@@ -99,6 +99,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "package_version": _like(r"newest|\d[0-9A-Za-z.+~:-]*", "a version of the package, or newest"),
     "sha256": _like(r"[0-9A-Fa-f]{64}", "the 64 digits that sha256sum prints"),
     "share": _like(r"[1-9]\d*%?", "a number of hosts or a share of them, as 10 or 25%"),
+    "size": _like(r"[1-9]\d*[KMGTPE]?B", "a size with its unit, as 500GB"),
     "source": _source,
     "url": _like(URL % "https?|file", "a URL, as https://…, without blanks and quotes"),
     "user": _like(r"[^\s:]+", "a name without blanks and colons"),

@@ -15,7 +15,8 @@ description:
     a run that was cut off is made good by the next.
   - It restarts where the process is not of the unit and the program on the disk, and reloads where
     the server says that it took its configuration before the files were written, or refused it.
-  - C(promtool) of O(home) checks all files together before one of them is written.
+  - Before one of them is written, C(promtool) of O(home) checks all files together, and
+    C(prometheus) whether it takes its O(arguments).
   - Where the server does not start, or does not take its configuration, files and unit of before
     come back, and with the unit its flags and its program. The message has the journal's last
     lines.
@@ -31,7 +32,7 @@ attributes:
       C(promtool) is there.
   diff_mode:
     support: full
-    description: Shows every file.
+    description: Shows every file; of O(secret_files) only values that are known to be harmless.
 options:
   host:
     description: What the host is called in messages.
@@ -49,14 +50,26 @@ options:
     description: Folder of the programs C(prometheus) and C(promtool).
     type: path
     required: true
+  arguments:
+    description: What O(unit) starts it with, C(--config.file) among it.
+    type: list
+    elements: str
+    required: true
   config_dir:
     description: Folder of the configuration C(prometheus.yml), which root owns.
     type: path
     required: true
   files:
     description:
-      - Texts by path below O(config_dir). C(prometheus.yml) names the others by paths from there.
+      - Texts by path below O(config_dir).
       - Those below C(targets/) are read by the server as soon as they are written.
+    type: dict
+    required: true
+  secret_files:
+    description:
+      - The same for what can hold secrets, with one value on a line at most.
+      - C(prometheus.yml) is the configuration, which names others by paths from there, and
+        C(web.yml) its web configuration.
     type: dict
     required: true
   data_dir:
@@ -72,9 +85,16 @@ options:
     type: str
     required: true
   url:
-    description: Where the server answers on the host.
+    description: Where the server answers on the host; O(unit) has a line C(# Answers at URL).
     type: str
     required: true
+  web_users:
+    description:
+      - Passwords by the names of who may ask the server. C(web.yml) gets their hashes, which stay
+        while the passwords do.
+      - The first is who this module asks as.
+    type: dict
+    default: {}
   start_seconds:
     description:
       - How long a start may take.
@@ -90,10 +110,17 @@ EXAMPLES = r"""
     service: linmonitor-prometheus.service
     unit: "{{ lookup('ansible.builtin.template', 'prometheus.service.j2') }}"
     home: /opt/linmonitor/prometheus/2.37.8-release
+    arguments:
+      - --config.file=/etc/linmonitor/prometheus/prometheus.yml
+      - --storage.tsdb.path=/var/lib/linmonitor/prometheus
     config_dir: /etc/linmonitor/prometheus
     files:
-      prometheus.yml: "{{ lookup('ansible.builtin.template', 'prometheus.yml.j2') }}"
       targets/ebpf_exporter.json: "{{ prometheus_targets | to_nice_json }}"
+    secret_files:
+      prometheus.yml: "{{ lookup('ansible.builtin.template', 'prometheus.yml.j2') }}"
+      web.yml: ""
+    web_users:
+      admin: "{{ vault_password }}"
     data_dir: /var/lib/linmonitor/prometheus
     user: linmonitor-prometheus
     group: linmonitor-prometheus
@@ -118,18 +145,19 @@ written:
 import contextlib
 import fcntl
 import grp
+import json
 import os
 import pwd
 import re
 import stat
 import tempfile
 import time
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
-    _address,
+    _bcrypt,
     _owned,
     _prometheus,
 )
@@ -140,7 +168,15 @@ from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus impor
 )
 
 UNITS = "/etc/systemd/system"
-LISTENS = re.compile(r"--web\.listen-address=(\S+)")
+ANSWERS = re.compile(r"^# Answers at (\S+)$", re.MULTILINE)
+FILE_VARIABLES = (
+    "prometheus_config, prometheus_scrape_configs, prometheus_web_config, prometheus_rule_files, "
+    "prometheus_alerts and others"
+)
+FLAG_VARIABLES = "prometheus_flags, prometheus_retention_time and others"
+USER = re.compile(r"^  (\".+\"): (\S+)$", re.MULTILINE)
+# What a program that only says what it thinks of its flags may take.
+TRIAL_SECONDS = "60"
 
 
 class Entry(NamedTuple):
@@ -207,7 +243,12 @@ class Deployment:
         self.params: Dict[str, Any] = module.params
         path = os.path.join(UNITS, self.params["service"])
         self.unit = _prometheus.Unit(self.params["service"], path, module.run_command)
-        self.server = self.server_at(self.params["url"])
+        self.secret_files = dict(self.params["secret_files"])
+        if self.params["web_users"]:
+            self.secret_files["web.yml"] += self.users()
+        self.files = {**self.params["files"], **self.secret_files}
+        self.login = next(iter(self.params["web_users"].items()), None)
+        self.server = self.server_at(self.params["url"], self.login)
         self.entries = self.wanted()
         self.before = {e.path: present(e.path, e.content is None) for e in self.entries}
         self.changes = [entry for entry in self.entries if entry != self.before[entry.path]]
@@ -216,15 +257,25 @@ class Deployment:
         self.enable = self.state.get("UnitFileState") != "enabled"
         self.written = False
 
-    def server_at(self, url: str) -> _prometheus.Server:
-        """Return the unit's server at a URL."""
-        return _prometheus.Server(self.unit, url, self.params["start_seconds"])
+    def server_at(self, url: str, login: Optional[Tuple[str, str]]) -> _prometheus.Server:
+        """Return the unit's server at a URL, as somebody knows it."""
+        return _prometheus.Server(self.unit, url, self.params["start_seconds"], login)
+
+    def users(self) -> str:
+        """Return the users of web.yml with their hashes; those of before stay if they are right."""
+        before = present(os.path.join(self.params["config_dir"], "web.yml"))
+        known = dict(USER.findall(to_text(before.content)) if before else [])
+        lines = ["basic_auth_users:"]
+        for name, password in self.params["web_users"].items():
+            key = json.dumps(name)
+            lines.append("  %s: %s" % (key, _bcrypt.hashed(password, known.get(key, ""))))
+        return "\n".join(lines) + "\n"
 
     def wanted(self) -> List[Entry]:
         """Return folders and files as they are to be."""
         params, top = self.params, self.params["config_dir"]
         user, group = number(pwd.getpwnam, params["user"]), number(grp.getgrnam, params["group"])
-        files = {os.path.join(top, name): text for name, text in params["files"].items()}
+        files = {os.path.join(top, name): text for name, text in self.files.items()}
         folders = sorted({top} | {os.path.dirname(path) for path in files})
         return [
             *(Entry(folder, None, 0, group, 0o750) for folder in folders),
@@ -235,34 +286,72 @@ class Deployment:
 
     def read_at_a_reload(self) -> List[str]:
         """Return the files that the server reads when it is told to."""
-        names = [name for name in self.params["files"] if not name.startswith("targets/")]
+        names = [name for name in self.files if not name.startswith("targets/")]
         return [os.path.join(self.params["config_dir"], name) for name in names]
 
     # --- before anything changes
 
     def check(self) -> None:
-        """Let promtool look at all files together, at a place of their own."""
-        promtool = os.path.join(self.params["home"], "promtool")
+        """Let the programs say what they think of files and flags, at a place of their own."""
         # A check run may come before the programs.
-        if not self.changes or not os.path.exists(promtool):
+        if not self.changes or not os.path.exists(os.path.join(self.params["home"], "promtool")):
             return
         with tempfile.TemporaryDirectory(dir=self.module.tmpdir) as stage:
-            for name, text in self.params["files"].items():
-                path = os.path.join(stage, name)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb") as stream:
-                    stream.write(to_bytes(text))
-            code, out, err = self.module.run_command(
-                [promtool, "check", "config", os.path.join(stage, "prometheus.yml")]
-            )
+            self.stage(stage)
+            mode = ["--agent"] if self.agent() else []
+            self.check_with(stage, "config", *mode, os.path.join(stage, "prometheus.yml"))
+            self.check_with(stage, "web-config", os.path.join(stage, "web.yml"))
+            self.check_flags(os.path.join(stage, "absent"))
+
+    def stage(self, stage: str) -> None:
+        """Write the files to be, beside whatever else lies in the folder of the configuration."""
+        for name, text in self.files.items():
+            path = os.path.join(stage, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as stream:
+                stream.write(to_bytes(text))
+        top = self.params["config_dir"]
+        for name in os.listdir(top) if os.path.isdir(top) else []:
+            if not os.path.exists(os.path.join(stage, name)):
+                os.symlink(os.path.join(top, name), os.path.join(stage, name))
+
+    def agent(self) -> bool:
+        """Say whether it is to run as an agent."""
+        return any(word.startswith("--storage.agent.path=") for word in self.params["arguments"])
+
+    def check_with(self, stage: str, *words: str) -> None:
+        """Let promtool check a file; Fault with what it says against it."""
+        promtool = os.path.join(self.params["home"], "promtool")
+        code, out, err = self.module.run_command([promtool, "check", *words])
         if code != 0:
-            words = (err or out).replace(stage, self.params["config_dir"]).splitlines()
-            told = [line for line in words if line.strip() and "SUCCESS: " not in line]
-            raise Fault(
-                "promtool refuses what is to be written to %s, so nothing was changed. Correct the "
-                "variable that it comes from (prometheus_rule_files, prometheus_alerts, "
-                "prometheus_targets and others):\n%s" % (self.params["host"], "\n".join(told))
-            )
+            said = (err or out).replace(stage, self.params["config_dir"]).splitlines()
+            told = [line for line in said if line.strip() and "SUCCESS" not in line]
+            raise self.refused("promtool refuses what is to be written to", FILE_VARIABLES, told)
+
+    def check_flags(self, absent: str) -> None:
+        """Let the program read its flags; it ends at a configuration that is not there."""
+        words = [w for w in self.params["arguments"] if not w.startswith("--config.file=")]
+        program = os.path.join(self.params["home"], "prometheus")
+        command = ["timeout", TRIAL_SECONDS, program, *words, "--config.file=" + absent]
+        _code, out, err = self.module.run_command(command)
+        if absent not in out + err:
+            # After a wrong flag it prints all of its help, which is indented.
+            said = [line for line in (err or out).splitlines() if line and line[0] not in " \t"]
+            told = said[: said.index("Flags:")] if "Flags:" in said else said
+            raise self.refused("prometheus does not take the flags for", FLAG_VARIABLES, told)
+
+    def refused(self, what: str, variables: str, words: List[str]) -> Fault:
+        """Return a fault with a program's words."""
+        return Fault(
+            "%s %s, so nothing was changed. Correct the variable that it comes from (%s):\n%s"
+            % (what, self.params["host"], variables, self.clean("\n".join(words)))
+        )
+
+    def clean(self, words: str) -> str:
+        """Return words without what only the files may say."""
+        texts = self.secret_files.values()
+        hidden = [value for text in texts for value in _prometheus.view(text)[1]]
+        return _prometheus.without(words, hidden)
 
     def action(self) -> str:
         """Return what has to be done to the server for it to run what is wanted."""
@@ -272,15 +361,18 @@ class Deployment:
         program = os.path.join(self.params["home"], "prometheus")
         if self.unit.path in changed or self.unit.outdated(program):
             return "restarted"
+        read = self.read_at_a_reload()
+        will_be_read = bool(changed.intersection(read))
         try:
             if not self.module.check_mode:
-                self.server.wait()
+                # Who may ask can be what changes.
+                login = None if will_be_read else self.login
+                self.server_at(self.params["url"], login).wait()
         except Replaying:
             raise
         except Fault:
             return "restarted"
-        read = self.read_at_a_reload()
-        if changed.intersection(read):
+        if will_be_read:
             return "reloaded"
         good, taken = self.server.loaded()
         # The time of the inode: files out of a backup have older ones of their own.
@@ -344,9 +436,10 @@ class Deployment:
             if not self.changes:
                 return "No file of it was changed."
             if action == "reloaded":
-                self.server.reload()
+                self.unit.systemctl("reload", self.unit.name)
+                self.server_at(self.params["url"], None).wait()
             else:
-                self.server_at(self.former_url()).start()
+                self.server_at(self.former_url(), None).start()
         except Fault as fault:
             return "The files of before are back, but it does not run with them: %s." % fault
         return "It runs again with the unit, the flags, the program and the files of before."
@@ -362,11 +455,8 @@ class Deployment:
     def former_url(self) -> str:
         """Return where the server answers that the unit of before runs."""
         before = self.before[self.unit.path]
-        then = LISTENS.search(to_text(before.content)) if before else None
-        now = LISTENS.search(self.params["unit"])
-        if then is None or (now and now.group(1) == then.group(1)):
-            return self.params["url"]
-        return "http://" + str(_address.parse(then.group(1)).own)
+        then = ANSWERS.search(to_text(before.content)) if before else None
+        return then.group(1) if then else self.params["url"]
 
     # --- words
 
@@ -374,16 +464,21 @@ class Deployment:
         """Return a fault with what became of the server and what it said before that."""
         journal = self.unit.journal(since, isinstance(fault, Ended))
         said = "Prometheus of %s (%s): %s." % (self.params["host"], self.unit.name, fault)
-        return Fault(said + " " + way_out() + (" Its journal:\n" + journal if journal else ""))
+        said += " " + way_out() + (" Its journal:\n" + journal if journal else "")
+        return Fault(self.clean(said))
 
     def difference(self, entry: Entry) -> Dict[str, str]:
         """Return what --diff shows of a file."""
         before = self.before[entry.path]
+        old = to_text(before.content) if before and before.content is not None else ""
+        new = to_text(entry.content)
+        if os.path.relpath(entry.path, self.params["config_dir"]) in self.secret_files:
+            old, new = (_prometheus.view(text)[0] for text in (old, new))
         return {
             "before_header": entry.path,
             "after_header": entry.path,
-            "before": to_text(before.content) if before and before.content is not None else "",
-            "after": to_text(entry.content),
+            "before": old,
+            "after": new,
         }
 
 
@@ -397,12 +492,15 @@ def main() -> None:
             "service": text,
             "unit": text,
             "home": path,
+            "arguments": {"type": "list", "elements": "str", "required": True},
             "config_dir": path,
             "files": {"type": "dict", "required": True},
+            "secret_files": {"type": "dict", "required": True, "no_log": True},
             "data_dir": path,
             "user": text,
             "group": text,
             "url": text,
+            "web_users": {"type": "dict", "default": {}, "no_log": True},
             "start_seconds": {"type": "int", "default": 120},
         },
         supports_check_mode=True,

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,17 @@ RULES = "/etc/linmonitor/prometheus/rules/alerts.yml"
 UNIT = "/etc/systemd/system/linmonitor-prometheus.service"
 API = "http://127.0.0.1:9090/api/v1"
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+BELOW = "https://127.0.0.1:9090/below"
+LOG_IN = """\
+import base64, ssl, sys, urllib.request as r
+word = base64.b64encode(":".join(sys.argv[2:]).encode()).decode()
+asked = r.Request(sys.argv[1], headers={"Authorization": "Basic " + word})
+try:
+    said = r.urlopen(asked, context=ssl._create_unverified_context())
+except r.HTTPError as error:
+    said = error
+print(said.status, said.read().decode())
+"""
 THRESHOLD = {"DiskLatencyP99High": {"threshold": 0.321}}
 
 
@@ -33,21 +45,22 @@ class Monitor:
         self.handed_in = prometheus.handed_in()
         self.lab.up({"box": "bookworm"}, {"linmonitor_prometheus": ["box"]})
 
-    def play(self, **variables: object) -> tuple[int, str]:
+    def play(self, variables: dict | None = None, **environment: str) -> tuple[int, str]:
         """Deploy; return the exit status and the output without line breaks."""
-        extra = json.dumps(self.handed_in | variables)
+        extra = json.dumps(self.handed_in | (variables or {}))
         done = subprocess.run(
             [PLAYBOOK, "--inventory", str(self.lab.inventory), "--extra-vars", extra, "site.yml"],
             cwd=CHECKOUT,
             env=os.environ
-            | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"},
+            | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
+            | environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         return done.returncode, " ".join(done.stdout.split())
 
     def deploy(self, **variables: object) -> str:
         """Deploy and insist on success."""
-        status, output = self.play(**variables)
+        status, output = self.play(variables)
         assert status == 0, output[-3000:]
         return output
 
@@ -62,6 +75,27 @@ class Monitor:
     def ask(self, path: str) -> dict:
         """Return what the server says."""
         return json.loads(self.run(f"python3 -c '{ASK}' {API}/{path}"))["data"]
+
+    def get(self, path: str, user: str, password: str) -> tuple[str, str]:
+        """Return status and text of an answer below the path that the tests set."""
+        command = f"python3 -c '{LOG_IN}' '{BELOW}{path}' {user} {password}"
+        said = self.run(command).partition(" ")
+        return said[0], said[2]
+
+    def status(self, user: str, password: str) -> str:
+        """Return what a user is answered with."""
+        return self.get("/-/ready", user, password)[0]
+
+    def up(self, password: str) -> dict[str, str]:
+        """Return by job whether the server's scrapes succeed, once it has scraped anew."""
+        since = time.time()
+        query = f"/api/v1/query?query=up+and+timestamp(up)%3E{since:.0f}"
+        while time.time() < since + 120:
+            found = json.loads(self.get(query, "alice", password)[1])["data"]["result"]
+            if found:
+                return {one["metric"]["job"]: one["value"][1] for one in found}
+            time.sleep(1)
+        return {}
 
     def process(self) -> str:
         """Return the process of the server."""
@@ -94,23 +128,58 @@ def monitor(bare_monitor: Monitor) -> Monitor:
 
 
 def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Monitor) -> None:
-    status, output = bare_monitor.play(prometheus_retention_time="15days")
+    # An address that no host has: the flags are right, and only a start can tell.
+    status, output = bare_monitor.play({"prometheus_listen_address": "192.0.2.1:9090"})
     assert status != 0
-    assert "not a valid duration" in output, output[-3000:]
+    assert "cannot assign requested address" in output, output[-3000:]
     assert bare_monitor.run(f"ls {UNIT} {RULES} 2>/dev/null") == ""
     assert bare_monitor.process() == "0"
 
 
-def test_flags_that_it_does_not_take_bring_the_old_ones_back(monitor: Monitor) -> None:
+def test_a_start_that_fails_brings_the_old_flags_back(monitor: Monitor) -> None:
     before = monitor.files()
-    status, output = monitor.play(prometheus_retention_time="15days", prometheus_alerts=THRESHOLD)
+    status, output = monitor.play(
+        {"prometheus_listen_address": "192.0.2.1:9090", "prometheus_alerts": THRESHOLD}
+    )
     assert status != 0
-    assert "not a valid duration" in output, output[-3000:]
+    assert "cannot assign requested address" in output, output[-3000:]
     assert "runs again with the unit, the flags, the program and the files of before" in output
     assert monitor.files() == before
-    assert monitor.ask("status/flags")["storage.tsdb.retention.time"] == "15d"
+    assert monitor.ask("status/flags")["web.listen-address"] == "127.0.0.1:9090"
     assert "0.321" not in monitor.threshold()
     assert "changed=0" in monitor.deploy()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"prometheus_retention_time": "15days"}, "prometheus_retention_time must be a duration"),
+        ({"prometheus_retention_size": "5"}, "prometheus_retention_size must be a size"),
+        ({"prometheus_flags": {"query.timout": "1m"}}, "unknown long flag '--query.timout'"),
+        ({"prometheus_flags": {"query.timeout": "1 m"}}, 'not a valid duration string: "1 m"'),
+        (
+            {"prometheus_scrape_configs": [{"job_name": "a", "scrape_intervall": "5s"}]},
+            "field scrape_intervall not found in type config.ScrapeConfig",
+        ),
+        ({"prometheus_scrape_configs": [{"job_name": "a"}] * 2}, "multiple scrape configs"),
+        ({"prometheus_remote_write": [{"name": "a"}]}, "url for remote_write is empty"),
+        ({"prometheus_config": {"globl": {}}}, "field globl not found in type config.plain"),
+        (
+            {"prometheus_web_config": {"tls_server_config": {"cert_file": "a", "key_file": "b"}}},
+            "open /etc/linmonitor/prometheus/a: no such file or directory",
+        ),
+        ({"prometheus_web_config": {"basic_auth": {}}}, "field basic_auth not found"),
+    ],
+)
+def test_what_its_programs_refuse_is_not_written(
+    monitor: Monitor, variables: dict, words: str
+) -> None:
+    before, process = monitor.files(), monitor.process()
+    status, output = monitor.play(variables)
+    assert status != 0
+    assert words in output, output[-3000:]
+    assert "nothing was changed" in output.lower()
+    assert (monitor.files(), monitor.process()) == (before, process)
 
 
 def test_a_program_that_does_not_start_brings_the_old_one_back(
@@ -119,13 +188,19 @@ def test_a_program_that_does_not_start_brings_the_old_one_back(
     packed = tmp_path / prometheus.NAME
     packed.mkdir()
     (packed / "promtool").symlink_to("/bin/true")
-    (packed / "prometheus").write_text("#!/bin/sh\necho broken on purpose\nexit 1\n")
+    # It takes its flags, as far as one can see before a start.
+    (packed / "prometheus").write_text(
+        '#!/bin/sh\nfor word; do last=$word; done\necho "$last"; echo broken on purpose; exit 1\n'
+    )
     (packed / "prometheus").chmod(0o755)
     archive = tmp_path / "other.tar.gz"
     with tarfile.open(archive, "w:gz") as tarball:
         tarball.add(packed, arcname=packed.name)
     status, output = monitor.play(
-        prometheus_archive=str(archive), prometheus_archive_sha256=prometheus.sha256(archive)
+        {
+            "prometheus_archive": str(archive),
+            "prometheus_archive_sha256": prometheus.sha256(archive),
+        }
     )
     assert status != 0
     assert "broken on purpose" in output, output[-3000:]
@@ -138,7 +213,7 @@ def test_rules_that_promtool_refuses_are_not_written(monitor: Monitor, tmp_path:
     before, process = monitor.files(), monitor.process()
     rules = tmp_path / "mine.yml"
     rules.write_text("groups: [{name: a, rules: [{record: x, expr: sum(}]}]\n")
-    status, output = monitor.play(prometheus_rule_files=[str(rules)])
+    status, output = monitor.play({"prometheus_rule_files": [str(rules)]})
     assert status != 0
     assert "promtool refuses what is to be written to box" in output, output[-3000:]
     assert "rules/mine.yml" in output
@@ -167,3 +242,45 @@ def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Mo
     assert "action: restarted" in monitor.deploy()
     assert monitor.process() != process
     assert "changed=0" in monitor.deploy()
+
+
+SECRET = "quite-a-Secret"
+LOGIN = {"alice": SECRET + "-1", "bob": SECRET + "-2"}
+CERTIFICATE = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=monitor"
+    " -keyout /etc/tls/key.pem -out /etc/tls/cert.pem"
+)
+
+
+def test_users_passwords_and_certificates_come_change_and_go(monitor: Monitor) -> None:
+    monitor.run(f"mkdir -p /etc/tls && {CERTIFICATE} && chgrp -R linmonitor-prometheus /etc/tls")
+    monitor.run("chmod 640 /etc/tls/key.pem")
+    tls = {"tls_server_config": {"cert_file": "/etc/tls/cert.pem", "key_file": "/etc/tls/key.pem"}}
+    wanted = {
+        "prometheus_external_url": "https://metrics.example.com/below/",
+        "prometheus_web_config": tls | {"basic_auth_users": LOGIN},
+        "prometheus_scrape_configs": [
+            {"job_name": "mine", "authorization": {"credentials": SECRET}}
+        ],
+    }
+    shown = {"ANSIBLE_VERBOSITY": "3", "ANSIBLE_DIFF_ALWAYS": "true"}
+    status, output = monitor.play(wanted, **shown)
+    assert status == 0, output[-3000:]
+    again = monitor.play(wanted, **shown)[1]
+    assert "changed=0" in again, again[-3000:]
+    assert SECRET not in output + again
+    assert monitor.run(f"journalctl --no-pager | grep --count {SECRET}") == "0"
+    modes = monitor.run("stat --format '%a %U %G' /etc/linmonitor/prometheus/*.yml | sort -u")
+    assert modes == "640 root linmonitor-prometheus"
+    assert monitor.up(LOGIN["alice"]) == {"prometheus": "1"}
+
+    process = monitor.process()
+    wanted["prometheus_web_config"]["basic_auth_users"] = {"alice": SECRET + "-3"}
+    assert "action: reloaded" in monitor.deploy(**wanted)
+    assert monitor.process() == process
+    assert monitor.up(SECRET + "-3") == {"prometheus": "1"}
+    assert monitor.status("alice", LOGIN["alice"]) == monitor.status("bob", LOGIN["bob"]) == "401"
+
+    assert "action: restarted" in monitor.deploy()
+    assert monitor.ask("status/flags")["web.external-url"] != wanted["prometheus_external_url"]
+    assert SECRET not in monitor.run("cat /etc/linmonitor/prometheus/*.yml")

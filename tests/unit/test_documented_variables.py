@@ -17,6 +17,8 @@ OURS = r"(?:linmonitor|preflight|bpf_programs?|ebpf_exporter|prometheus|grafana|
 NAME = re.compile(rf"(?<!\w)(?<!stack\.){OURS}_\w+")
 EXPRESSION = re.compile(r"\{\{(.*?)\}\}|\{%(.*?)%\}", re.DOTALL)
 TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
+# Filters look at other hosts' variables.
+ASKED = re.compile(r"_setting\([^,]+, \"(\w+)\"")
 # What Ansible takes for an expression without braces.
 CONDITIONS = ("when", "that", "until", "failed_when", "changed_when")
 GIVEN = re.compile(
@@ -69,7 +71,9 @@ def documented() -> set[str]:
 
 @pytest.fixture(scope="module")
 def read() -> set[str]:
-    return {name for path in FILES for text in expressions(path) for name in NAME.findall(text)}
+    found = {name for path in FILES for text in expressions(path) for name in NAME.findall(text)}
+    filters = (path.read_text() for path in CHECKOUT.glob("plugins/filter/*.py"))
+    return found.union(*(ASKED.findall(text) for text in filters))
 
 
 def test_what_is_read_is_documented_or_given_by_a_play_or_role(read):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,12 @@ def test_pages_are_what_the_programs_say(derived) -> None:
 def test_sizing_has_the_most_that_all_programs_can_make() -> None:
     total = sum(entry["max_series"] for entry in pages.joined().values())
     assert f"| {total:,} |" in (gate.CHECKOUT / "docs/sizing.md").read_text()
+
+
+def test_prometheus_takes_twice_as_many_series_of_a_target() -> None:
+    total = sum(entry["max_series"] for entry in pages.joined().values())
+    written = (gate.CHECKOUT / "roles/prometheus/vars/main.yml").read_text()
+    assert int(re.search(r"sample_limit: (\d+)", written)[1]) >= 2 * total
 
 
 def test_alerts_are_those_whose_rules_read_the_metric() -> None:

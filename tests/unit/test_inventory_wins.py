@@ -207,6 +207,12 @@ def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
             "ebpf_exporter_listen_address": "192.0.2.9:9500",
             "prometheus_listen_address": "192.0.2.8:9091",
             "prometheus_scrape_interval": "7s",
+            "prometheus_external_url": "https://metrics.example.com/prom",
+            "prometheus_target_labels": {"rack": "r7"},
+            "prometheus_web_config": {
+                "tls_server_config": {"cert_file": "/a"},
+                "basic_auth_users": {"alice": "secret", "bob": "other"},
+            },
             "prometheus_targets": [{"targets": ["192.0.2.7:9100"]}],
             "linmonitor_scrape_sources": ["192.0.2.6"],
             "linmonitor_cache": "/kept",
@@ -226,9 +232,13 @@ def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
     assert target["ebpf_exporter_allowed_sources"] == ["localhost", "192.0.2.6"]
     found = [entry["targets"] for entry in prometheus["__prometheus_targets"]]
     assert found == [["192.0.2.9:9500"], ["192.0.2.9:9500"], ["192.0.2.7:9100"]]
+    racks = [entry.get("labels", {}).get("rack") for entry in prometheus["__prometheus_targets"]]
+    assert racks == ["r7", "r7", None]
     assert {"of-our-own", "tcp-rtt"} < set(prometheus["__prometheus_configs"])
     assert said.count("PLAY [Run the exporter on the targets]") == len(GROUPS["targets"])
-    assert grafana["grafana_prometheus_url"] == "http://192.0.2.8:9091"
+    assert grafana["grafana_prometheus_url"] == "https://192.0.2.8:9091/prom"
+    assert grafana["grafana_prometheus_user"] == "alice"
+    assert grafana["grafana_prometheus_password"] == "secret"
     assert grafana["grafana_scrape_interval"] == "7s"
     for variables in (target, prometheus, grafana, seen["ebpf_exporter.build.builder"]):
         assert {value for name, value in variables.items() if name.endswith("_cache")} == {"/kept"}

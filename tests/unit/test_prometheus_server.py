@@ -13,16 +13,28 @@ import pwd
 import time
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.module_utils import _prometheus
+from ansible_collections.linmonitor.stack.plugins.module_utils import _bcrypt, _prometheus
 from ansible_collections.linmonitor.stack.plugins.modules import prometheus_server
 
 ME = {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 SERVICE = "linmonitor-prometheus.service"
+# check config FILE, check web-config FILE
 PROMTOOL = """\
 #!/bin/sh
-grep --quiet broken "$(dirname "$3")"/rules/* || exit 0
-echo "FAILED: $3"; exit 1
+grep --quiet --recursive --dereference-recursive broken "$(dirname "$3")" || exit 0
+echo "FAILED: $3"; grep --no-filename broken "$3"; exit 1
 """
+PROMETHEUS = """\
+#!/bin/sh
+case "$*" in *15days*) echo 'not a valid duration string: "15days"'; exit 2 ;; esac
+for word; do last=$word; done
+echo "Error loading config ($last)"; exit 2
+"""
+
+
+def is_of(known, password):
+    """Say whether a hash is one of a password."""
+    return _bcrypt.hashed(password, known) == known
 
 
 class World:
@@ -35,8 +47,9 @@ class World:
         self.ready = 200
         (folder / "units").mkdir()
         (folder / "home").mkdir()
-        (folder / "home/promtool").write_text(PROMTOOL)
-        (folder / "home/promtool").chmod(0o755)
+        for name, text in (("promtool", PROMTOOL), ("prometheus", PROMETHEUS)):
+            (folder / "home" / name).write_text(text)
+            (folder / "home" / name).chmod(0o755)
         self.file = folder / "units" / SERVICE
         monkeypatch.setattr(prometheus_server, "UNITS", str(folder / "units"))
         # Files belong to root there.
@@ -92,7 +105,10 @@ class World:
             self.enabled = words[0] == "enable"
         return ""
 
-    def ask(self, url):
+    def ask(self, url, login=None):
+        known = dict(prometheus_server.USER.findall((self.folder / "etc/web.yml").read_text()))
+        if self.process and known and not (login and is_of(known[f'"{login[0]}"'], login[1])):
+            return 401, ""
         if url.endswith("/-/ready"):
             return (self.ready if self.process else 0), ""
         name = "prometheus_config_last_reload_success"
@@ -108,7 +124,7 @@ def world(tmp_path, monkeypatch):
 def deploy(run, world):
     """Return a function that runs the module with some settings."""
 
-    def call(unit="works", config="good", rules="good", **more):
+    def call(unit="works", config="good", rules="good", web="", arguments=(), **more):
         world.done.clear()
         return run(
             prometheus_server,
@@ -117,7 +133,9 @@ def deploy(run, world):
             unit=unit,
             home=str(world.folder / "home"),
             config_dir=str(world.folder / "etc"),
-            files={"prometheus.yml": config, "rules/alerts.yml": rules, "targets/a.json": "[]"},
+            arguments=["--config.file=/absent", *arguments],
+            files={"rules/alerts.yml": rules, "targets/a.json": "[]"},
+            secret_files={"prometheus.yml": config, "web.yml": web},
             data_dir=str(world.folder / "data"),
             url="http://127.0.0.1:9",
             start_seconds=0,
@@ -230,25 +248,95 @@ def test_what_promtool_refuses_is_not_written(deploy, world):
     deploy()
     said = deploy(rules="broken")["msg"]
     assert f"FAILED: {world.folder}/etc/prometheus.yml" in said
+    assert "promtool refuses what is to be written to box" in said
     assert "nothing was changed" in said
     assert (world.folder / "etc/rules/alerts.yml").read_text() == "good"
     assert acts(world) == []
 
 
 def test_check_mode_says_what_would_be_and_does_nothing(deploy, world):
-    said = deploy(_ansible_check_mode=True, user="nobody-yet", group="nobody-yet")
+    nobody = {"user": "nobody-yet", "group": "nobody-yet"}
+    said = deploy(config="a: configuration", _ansible_check_mode=True, **nobody)
     assert (said["action"], said["changed"]) == ("started", True)
-    assert {entry["after"] for entry in said["diff"]} == {"works", "good", "[]"}
+    shown = {entry["after"] for entry in said["diff"]}
+    assert shown == {"works", "good", "[]", "", f"a: {_prometheus.HIDDEN}"}
     assert not world.file.exists()
     assert world.done == []
 
 
 def test_the_address_of_before_is_asked_when_going_back(deploy, world, monkeypatch):
     asked = []
-    monkeypatch.setattr(_prometheus, "ask", lambda url: asked.append(url) or world.ask(url))
-    deploy(unit="--web.listen-address=:8")
-    deploy(unit="fails --web.listen-address=:9")
-    assert asked[-1] == "http://127.0.0.1:8/-/ready"
+    monkeypatch.setattr(
+        _prometheus, "ask", lambda url, login=None: asked.append(url) or world.ask(url, login)
+    )
+    deploy(unit="# Answers at https://127.0.0.1:8/x\n")
+    deploy(unit="# Answers at http://127.0.0.1:9\nfails")
+    assert asked[-1] == "https://127.0.0.1:8/x/-/ready"
+
+
+def test_flags_that_the_program_does_not_take_change_nothing(deploy, world):
+    deploy()
+    said = deploy(unit="other", arguments=["--storage.tsdb.retention.time=15days"])["msg"]
+    assert "nothing was changed" in said
+    assert 'not a valid duration string: "15days"' in said
+    assert acts(world) == []
+    assert world.file.read_text() == "works"
+
+
+def test_a_password_can_change_and_come_back(deploy, world):
+    file = world.folder / "etc/web.yml"
+    deploy(web_users={"alice": "one", "bob": "one"})
+    first = dict(prometheus_server.USER.findall(file.read_text()))
+    assert len(set(first.values())) == 2, "a salt is drawn for each"
+    same = {"web_users": {"alice": "two", "bob": "one"}}
+    assert deploy(**same)["action"] == "reloaded"
+    second = dict(prometheus_server.USER.findall(file.read_text()))
+    assert (second['"bob"'] == first['"bob"']) and is_of(second['"alice"'], "two")
+    assert deploy(**same)["changed"] is False
+    failed = deploy(config="refused", web_users={"alice": "three"})
+    assert "runs again" in failed["msg"]
+    assert dict(prometheus_server.USER.findall(file.read_text())) == second
+    assert deploy(**same)["changed"] is False
+
+
+def test_bcrypt_is_what_others_call_so():
+    known = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+    assert _bcrypt.hashed("U*U", known) == known
+    drawn = _bcrypt.hashed("U*V", known)
+    assert drawn.startswith("$2b$10$")
+    assert _bcrypt.hashed("U*V", drawn) == drawn
+
+
+SECRETS = """\
+# A head
+scrape_configs:
+- job_name: mine
+  basic_auth:
+    password: broken 'tis topsecret
+  authorization:
+    credentials: topsecret too
+"""
+
+
+@pytest.mark.parametrize("mode", [{}, {"_ansible_check_mode": True}])
+def test_secrets_are_shown_nowhere(deploy, mode, capsys):
+    deploy(config="- job_name: yours\n  password: topsecret as well")
+    config = SECRETS.replace("broken", "sound")
+    said = deploy(config=config, _ansible_diff=True, _ansible_verbosity=5, **mode)
+    assert "topsecret" not in str(said)
+    (shown,) = [entry["after"] for entry in said["diff"]]
+    assert "- job_name: mine\n" in shown
+    assert f"    password: {_prometheus.HIDDEN}\n" in shown
+
+
+def test_a_program_that_quotes_a_secret_is_quoted_without_it():
+    text = 'password: "tops\\"ecret"\nurl: http://me:mine@host\nscheme: htps\n'
+    shown, hidden = _prometheus.view(text)
+    assert shown == "password: (hidden)\nurl: (hidden)\nscheme: htps\n"
+    said = 'cannot read `http://...`, parse "http://me:mine@host" of "htps"'
+    assert _prometheus.without(said, hidden) == (
+        'cannot read `(hidden)`, parse "(hidden)" of "htps"'
+    )
 
 
 def test_nobody_answers_is_an_answer():

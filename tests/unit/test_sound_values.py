@@ -21,8 +21,21 @@ CHECKOUT = Path(__file__).parents[2]
 KINDS = yaml.safe_load((CHECKOUT / "meta/values.yml").read_text())
 # The entry points' own arguments, which other roles' tasks set and no inventory does.
 INTERNAL = ("toolchain_export_",)
-# Judged as a whole by the role that has them.
-ELSEWHERE = {"prometheus_alertmanagers", "prometheus_alerts", "prometheus_targets"}
+# Judged as a whole by the role that has them, or by Prometheus' own programs.
+ELSEWHERE = {
+    "prometheus_alertmanagers",
+    "prometheus_alerts",
+    "prometheus_config",
+    "prometheus_export_alerts",
+    "prometheus_external_labels",
+    "prometheus_flags",
+    "prometheus_remote_read",
+    "prometheus_remote_write",
+    "prometheus_scrape_configs",
+    "prometheus_target_labels",
+    "prometheus_targets",
+    "prometheus_web_config",
+}
 # Variables that end in a line of a unit.
 IN_UNITS = ("folder", "address", "capability", "duration", "network")
 
@@ -91,6 +104,9 @@ def test_defaults_are_sound(name):
         ("list of word", ["biolatency\n"], "letters"),
         ("duration", "15days", "15d"),
         ("duration", "", "not empty"),
+        ("size?", "5", "500GB"),
+        ("size?", "5gb", "500GB"),
+        ("url?", "metrics.example.com/prom", "https"),
         ("duration", "15d ", "15d"),
         ("count", 0, "from 1 on"),
         ("count", "-3", "from 1 on"),

@@ -161,3 +161,27 @@ def test_somebody_elses_grafana_is_opened_where_it_listens_by_its_own_people():
     assert told == (
         "Grafana     https://127.0.0.1:8080 as its own people; this Grafana was there before"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"prometheus_external_url": "https://m.example.com/p"}, "https://m.example.com/p"),
+        (
+            {"prometheus_web_config": {"tls_server_config": {"cert_file": "/a"}}},
+            "https://127.0.0.1:9090 through the tunnel below",
+        ),
+        (
+            {"prometheus_web_config": {"basic_auth_users": {"alice": "secret"}}},
+            "http://127.0.0.1:9090 through the tunnel below as a user of prometheus_web_config",
+        ),
+        (
+            {"prometheus_flags": {"web.route-prefix": "/p/"}, "prometheus_mode": "agent"},
+            "http://127.0.0.1:9090/p through the tunnel below (an agent, which only forwards)",
+        ),
+    ],
+)
+def test_prometheus_is_opened_as_it_is_set(settings, line):
+    said = lines({"mon": settings}, prometheus=["mon"])
+    assert said.splitlines()[0] == f"Prometheus  {line}"
+    assert "secret" not in said

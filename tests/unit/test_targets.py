@@ -12,6 +12,7 @@ from ansible_collections.linmonitor.stack.plugins.filter.targets import (
     allowed_sources,
     listen_stream,
     listener,
+    prometheus_servers,
     prometheus_url,
     scrape_address_fault,
     scrape_faults,
@@ -180,6 +181,47 @@ def test_grafana_finds_prometheus(listens, hosts, here, url):
     for host, address in listens.items():
         hostvars[host] = hostvars[host] | {"prometheus_listen_address": address}
     assert prometheus_url(hosts, hostvars, here) == url
+
+
+TLS = {"prometheus_web_config": {"tls_server_config": {"cert_file": "/a"}}}
+OPENED = {"prometheus_external_url": "https://m.example.com/prom/"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        (TLS, "https://127.0.0.1:9090"),
+        (OPENED, "http://127.0.0.1:9090/prom"),
+        (TLS | OPENED, "https://127.0.0.1:9090/prom"),
+        (OPENED | {"prometheus_flags": {"web.route-prefix": "/"}}, "http://127.0.0.1:9090"),
+        ({"prometheus_flags": {"web.route-prefix": "/x"}}, "http://127.0.0.1:9090/x"),
+        ({"prometheus_web_config": None, "prometheus_flags": None}, "http://127.0.0.1:9090"),
+    ],
+)
+def test_prometheus_is_asked_by_its_scheme_and_below_its_path(settings, url):
+    assert prometheus_url(["mon"], {"mon": MON | settings}, "mon") == url
+
+
+def test_an_agent_is_not_asked():
+    hosts = {"edge": {"prometheus_mode": "agent"}, "mon": MON}
+    assert prometheus_servers(hosts, hosts) == ["mon"]
+
+
+def test_a_target_has_the_labels_of_its_host():
+    host = DB | {LISTENER: ":9435", "prometheus_target_labels": {"rack": 7, "team": "a"}}
+    [entry] = scrape_targets(["db"], {"db": host, "mon": MON}, "mon")
+    programs = entry["labels"].pop("ebpf_configs")
+    assert entry["labels"] == {"instance": "db", "rack": "7", "team": "a"}
+    assert programs.startswith(",")
+
+
+@pytest.mark.parametrize(
+    "name", ["instance", "job", "ebpf_configs", "__address__", "a-b", "1a", ""]
+)
+def test_labels_that_cannot_be_are_refused_before_anything_changes(name):
+    host = DB | {LISTENER: ":9435", "prometheus_target_labels": {name: "x"}}
+    (fault,) = scrape_faults(["db"], {"db": host, "mon": MON}, ["mon"])
+    assert fault.startswith(f"prometheus_target_labels of db cannot have {name}:")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9090", "localhost:9090", "[::1]:9090", None])

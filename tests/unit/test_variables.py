@@ -53,7 +53,6 @@ def test_a_name_that_only_we_can_mean_is_wrong_without_a_similar_one(name):
         "prometheus_alertmanager_config",
         "prometheus_config_dir",
         "prometheus_global",
-        "prometheus_scrape_configs",
         "prometheus_storage_retention",
         "prometheus_web_listen_address",
         "grafana_api_keys",

@@ -1,0 +1,237 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turn what an operator asks of Prometheus into its configuration and its command line."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+DOCUMENTATION = r"""
+name: prometheus
+short_description: Turn what an operator asks of Prometheus into configuration and command line
+version_added: 1.0.0
+description:
+  - Used by the prometheus role.
+  - Private to this collection, whose releases may change or drop these filters without notice.
+author: [The linmonitor.stack maintainers (@linmonitor)]
+"""
+
+# Flags that a variable of the role sets, because more than the command line depends on them.
+NAMED_FLAGS = {
+    "agent": "prometheus_mode",
+    "config.file": "prometheus_config",
+    "storage.agent.path": "prometheus_data_dir",
+    "storage.tsdb.path": "prometheus_data_dir",
+    "storage.tsdb.retention.size": "prometheus_retention_size",
+    "storage.tsdb.retention.time": "prometheus_retention_time",
+    "web.config.file": "prometheus_web_config",
+    "web.external-url": "prometheus_external_url",
+    "web.listen-address": "prometheus_listen_address",
+}
+# The job of our exporters where nobody names it otherwise.
+JOB = "ebpf_exporter"
+MARK = "# Managed by linmonitor.stack\n"
+URL_WITH_PASSWORD = re.compile(r"\s*[A-Za-z][\w+.-]*://[^/@\s]*:[^/\s]*@")
+# What bcrypt reads of a password, in bytes.
+PASSWORD_BYTES = 72
+
+
+class _OneLine(yaml.SafeDumper):
+    """Writes every text on one line, so that a line is never a part of a value."""
+
+    long_texts = '"'
+
+
+class _Blocks(yaml.SafeDumper):
+    """Writes texts of more lines as a person does."""
+
+    long_texts = "|"
+
+
+def _text(dumper: _OneLine | _Blocks, value: str) -> yaml.ScalarNode:
+    style = dumper.long_texts if len(value.splitlines()) > 1 else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_OneLine.add_representer(str, _text)
+_Blocks.add_representer(str, _text)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without Ansible's own types; what an inventory encrypts is text then."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    # What Ansible marks as unsafe stays of its type through str() alone.
+    return str.__str__(str(value))
+
+
+def _dump(structure: object, dumper: type[yaml.SafeDumper]) -> str:
+    plain = _plain(structure)
+    return yaml.dump(plain, Dumper=dumper, sort_keys=False, allow_unicode=True, width=sys.maxsize)
+
+
+def to_yaml(structure: object) -> str:
+    """Write a structure in its own order, one line per value."""
+    return _dump(structure, _OneLine)
+
+
+def without_empty(structure: Mapping) -> dict:
+    """Return a mapping without what is empty in it and in mappings below; lists are not entered."""
+    entered = {
+        key: without_empty(value) if isinstance(value, Mapping) else value
+        for key, value in structure.items()
+    }
+    return {key: value for key, value in entered.items() if value not in (None, "", {}, [])}
+
+
+def jobs(own: Iterable[Mapping], theirs: Iterable[Mapping]) -> list[dict]:
+    """Return scrape jobs: our own, changed by those of the same name, then the others."""
+    found = {job["job_name"]: dict(job) for job in own}
+    others = []
+    for job in theirs:
+        if job.get("job_name") in found:
+            found[job["job_name"]] |= job
+        else:
+            others.append(dict(job))
+    return [*found.values(), *others]
+
+
+def arguments(flags: Mapping) -> list[str]:
+    """Return the command line for flags: true and false are switches, a list is one flag each."""
+    words = []
+    for name, given in flags.items():
+        for value in given if isinstance(given, (list, tuple)) else [given]:
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            elif value not in (None, ""):
+                words.append(f"--{name}={value}")
+    return words
+
+
+def systemd_word(word: object) -> str:
+    """Return one word of a command line as ExecStart= takes it."""
+    text = str(word)
+    if not text.isprintable():
+        raise AnsibleFilterError(f"{text!r} cannot be a word of a command line")
+    for sign, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        text = text.replace(sign, escaped)
+    return f'"{text}"' if set(text) & set(" \"';\\") else text
+
+
+def flag_faults(flags: Mapping) -> list[str]:
+    """Say which flags are not the business of prometheus_flags."""
+    faults = [
+        f"prometheus_flags has {name}, which {NAMED_FLAGS[name]} sets"
+        for name in flags
+        if name in NAMED_FLAGS
+    ]
+    faults += [
+        f"prometheus_flags has {name}: names are without the dashes before them"
+        for name in flags
+        if str(name).startswith("-")
+    ]
+    return faults
+
+
+def url_faults(structure: object, place: str = "") -> list[str]:
+    """Say which addresses of a configuration hold a password; Prometheus logs addresses."""
+    if isinstance(structure, Mapping):
+        below = [(f"{place}.{key}", value) for key, value in structure.items()]
+    elif isinstance(structure, (list, tuple)):
+        below = [(f"{place}[{number}]", value) for number, value in enumerate(structure)]
+    elif URL_WITH_PASSWORD.match(str(structure)):
+        told = "holds a password, which Prometheus writes into its journal: use basic_auth"
+        return [f"the address {place.lstrip('.')} {told}"]
+    else:
+        return []
+    return [fault for there, value in below for fault in url_faults(value, there)]
+
+
+def user_faults(users: Mapping) -> list[str]:
+    """Say which users of a web configuration cannot log in as they are; never a password."""
+    faults = []
+    for name, given in users.items():
+        password = str(given)
+        if isinstance(given, (bool, int, float)):
+            faults.append(f"the password of {name} needs quotes, as text does")
+        elif not password or len(password.encode()) > PASSWORD_BYTES:
+            faults.append(f"the password of {name} needs 1 to {PASSWORD_BYTES} bytes")
+        elif password.startswith(("$2a$", "$2b$", "$2y$")):
+            faults.append(f"{name} has a hash: give the password, and keep it in a vault")
+        if not str(name) or ":" in str(name):
+            faults.append(f"{name!r} is no name that can log in")
+    return faults
+
+
+def _alert_of(rule: Mapping) -> str:
+    """Return the alert that a rule is, or whose threshold it records; nothing of another."""
+    return str(rule.get("alert") or rule.get("labels", {}).get("alert", ""))
+
+
+def pattern_faults(rules: str, patterns: Iterable[str]) -> list[str]:
+    """Say which patterns choose no alert of a rule file."""
+    groups = yaml.safe_load(rules)["groups"]
+    alerts = {str(rule["alert"]) for group in groups for rule in group["rules"] if "alert" in rule}
+    return [
+        f"prometheus_export_alerts has {pattern}, which is no alert: {', '.join(sorted(alerts))}"
+        for pattern in patterns
+        if not fnmatch.filter(alerts, pattern)
+    ]
+
+
+def exported_rules(rules: str, job: str, patterns: Iterable[str] = ()) -> str:
+    """Return a rule file for another Prometheus: the job's name there, and chosen alerts only."""
+    document = yaml.safe_load(rules.replace(f'job="{JOB}"', f'job="{job}"'))
+    chosen = list(patterns)
+    groups = []
+    for group in document["groups"]:
+        kept = [
+            rule
+            for rule in group["rules"]
+            if not _alert_of(rule)
+            or any(fnmatch.fnmatchcase(_alert_of(rule), one) for one in chosen)
+        ]
+        groups += [group | {"rules": kept}] if kept else []
+    return _dump({"groups": groups}, _Blocks)
+
+
+def exported_files(texts: Mapping[str, str], folder: str) -> list[dict[str, str]]:
+    """Return files below a folder, marked as ours where their format has comments."""
+    return [
+        {"path": f"{folder}/{name}", "content": (MARK if name.endswith(".yml") else "") + text}
+        for name, text in texts.items()
+    ]
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict:
+        """Return the filters by name."""
+        return {
+            "prometheus_arguments": arguments,
+            "prometheus_exported_files": exported_files,
+            "prometheus_exported_rules": exported_rules,
+            "prometheus_flag_faults": flag_faults,
+            "prometheus_jobs": jobs,
+            "prometheus_pattern_faults": pattern_faults,
+            "prometheus_url_faults": url_faults,
+            "prometheus_user_faults": user_faults,
+            "prometheus_yaml": to_yaml,
+            "systemd_word": systemd_word,
+            "without_empty": without_empty,
+        }
