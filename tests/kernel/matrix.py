@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import stat
@@ -188,7 +189,7 @@ def main() -> None:
     parser.add_argument(
         "--kernel", action="append", choices=[*kernels.SUITES, LIVE], help="default: all"
     )
-    parser.add_argument("--only", help="run only the cases with this in their module.name")
+    parser.add_argument("--only", help="run the cases whose module.name this regex finds")
     parser.add_argument(
         "--short", action="store_true",
         help="one case for each program, on the oldest, the newest and the live kernel",
@@ -199,7 +200,7 @@ def main() -> None:
     check_tools()
     every = list(kernels.SUITES)
     chosen = options.kernel or [*(every[:: len(every) - 1] if options.short else every), LIVE]
-    guest = f"--only {options.only}" if options.only else ""
+    guest = f"--only {shlex.quote(options.only)}" if options.only else ""
     guest += " --short" if options.short else ""
     absent: list[str] = []
     machines = [series for series in chosen if series != LIVE]
