@@ -305,6 +305,25 @@ def hidden_path(lab: Lab) -> None:
                   may_skip=True)  # fmt: skip
 
 
+CELLS = 96 + 9  # of disks and operations, and `other` for each operation
+
+
+@proves(LATENCY, TOTAL)
+def more_than_the_bound(lab: Lab) -> None:
+    """Use more disks and operations than there are cells: none is lost, and the series end."""
+    with null_disks(60, irqmode=0) as disks, lab.measured():
+        for disk in disks:
+            read_direct(f"/dev/{disk}", 1, 1)
+            write_through(f"/dev/{disk}", 1)
+    for metric in (LATENCY, TOTAL):
+        lab.check(CONFIG, metric, "60 disks, read and written: all and other", 120,
+                  lambda d, m=metric: d.count(m), may_skip=True)  # fmt: skip
+        lab.check(CONFIG, metric, "60 disks, read and written: label sets above the bound", 0,
+                  lambda d, m=metric: max(0, len(d.named(f"{m}_count")) - CELLS))  # fmt: skip
+    lab.check(CONFIG, LATENCY, "60 disks, read and written: some are other", 1,
+              lambda d: float(d.count(LATENCY, device="other") > 0))  # fmt: skip
+
+
 VM = (
     without_statistics,
     commands_of_the_driver,
@@ -312,5 +331,6 @@ VM = (
     swapped_disk,
     request_once,
     hidden_path,
+    more_than_the_bound,  # at last: cells are not given back
 )
 LIVE = (own_disk_without_statistics, serial_number)

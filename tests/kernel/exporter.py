@@ -54,6 +54,10 @@ class Metrics:
             if found == PREFIX + name and labels.items() <= dict(pairs).items()
         )
 
+    def named(self, name: str) -> list[tuple]:
+        """Return the label sets of a name."""
+        return [pairs for found, pairs in self.samples if found == PREFIX + name]
+
     def count(self, name: str, **labels: str) -> float:
         """Return a histogram's number of samples."""
         return self.total(f"{name}_count", **labels)
