@@ -21,7 +21,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
   dashboards snapshot bench-dashboards new-program docs lock pin preflight prometheus-archive
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
 
 ## --- for operators
 
@@ -82,7 +82,8 @@ matrix: $(VENV)/.ready-test ## Prove every program's numbers on every kernel
 accuracy: $(VENV)/.ready-test ## Run the matrix and write docs/accuracy.md
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.matrix --write-docs
 
-bench: $(VENV)/.ready-test ## Seconds of a run that changes nothing, for 1 and 20 hosts
+bench: $(VENV)/.ready-test ## What a run that changes nothing costs: executions per role, seconds for 1 and 20 hosts
+	$(BIN)/python -m tests.bench.roles
 	$(BIN)/python -m tests.bench.fleet 1 20
 
 bench-fleet: $(VENV)/.ready-test ## The controller's time per host, for 5 and 20 hosts

@@ -128,7 +128,7 @@ HOSTS = [
         "Most retransmissions",
         "cps",
         m.RETRANSMITS.help,
-        f"topk(10, max by (instance) (instance:ebpf_tcp_retransmits:rate5m{{{S}}}) > 0)",
+        f"topk(10, sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}) > 0)",
         "segments/s",
         empty="Nothing was retransmitted",
     ),

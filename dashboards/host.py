@@ -67,7 +67,7 @@ NOW = [
         "Retransmitted segments",
         "cps",
         m.RETRANSMITS.help,
-        f"sum(instance:ebpf_tcp_retransmits:rate5m{{{S}}})",
+        f"sum(instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}})",
         empty="none",
     ),
     rows(
@@ -154,6 +154,7 @@ ROUND_TRIPS = [
     heat("Round-trip time", m.RTT),
     quantiles("Round-trip time, quantiles", m.RTT),
     rate("Round-trip samples", m.RTT, "cps"),
+    quantiles("Round-trip time per connection, quantiles", m.CONNECTION_RTT),
 ]
 
 LOSS = [

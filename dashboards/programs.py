@@ -18,7 +18,7 @@ STATS_HELP = (
 RUN_TIME = f"rate({E}ebpf_program_run_time_seconds{{{S}}}{RATE})"
 RUN_COUNT = f"rate({E}ebpf_program_run_count_total{{{S}}}{RATE})"
 CORES = f"instance:ebpf_program_cpu_cores:rate5m{{{S}}}"
-DROPPED = f"instance_config:ebpf_dropped_events:rate5m{{{S}}}"
+DROPPED = f"instance_config:ebpf_dropped_events:ratio_rate5m{{{S}}}"
 DECODER = f"sum by (instance, config) (rate({E}decoder_errors_total{{{S}}}{RATE}))"
 
 STATE = [
@@ -38,13 +38,13 @@ STATE = [
     ),
     number(
         "Events dropped",
-        "cps",
-        "Events that programs could not record: a map was full, or the kernel skipped a program."
-        "\n\nNormal: 0, or a few an hour.\n\nIf not: numbers are too low; runbook "
+        "percentunit",
+        "Largest share of events that a program could not record: a map was full, or the kernel "
+        "skipped a program.\n\nNormal: below 2 %.\n\nIf not: numbers are too low; runbook "
         "EbpfEventsDropped.",
-        f"sum({DROPPED})",
-        empty="no drop counter",
-        bad=0.1,
+        f"max({DROPPED})",
+        empty="none",
+        bad=0.05,
     ),
     number(
         "Decoder errors",
@@ -156,11 +156,11 @@ COST = [
 WHOLE = [
     lines(
         "Dropped events",
-        "cps",
-        "Events that a program could not record, mostly because a map was full.\n\nNormal: 0.\n\n"
-        "If not: its numbers are too low; runbook EbpfEventsDropped.",
+        "percentunit",
+        "Share of events that a program could not record: a map was full, or the kernel skipped "
+        "it.\n\nNormal: below 2 %.\n\nIf not: its numbers are too low; runbook EbpfEventsDropped.",
         [(DROPPED, "{{instance}} {{config}}")],
-        empty="No config has a drop counter",
+        empty="Nothing was dropped",
         alert=("EbpfEventsDropped", DROPPED),
     ),
     lines(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,11 @@ RECORDING = ROOT / "files/rules/recording.yml"
 ALERTS = ROOT / "templates/prometheus/rules/alerts.yml.j2"
 RUNBOOKS = "https://github.com/linmonitor/ansible-collection-stack/blob/main/docs/runbooks.md"
 
-# As in the role's template task; trim_blocks is Ansible's own default.
+# As Ansible reads it: the first line says what the template's delimiters are.
+HEADER, TEMPLATE = ALERTS.read_text().split("\n", 1)
 DELIMITERS: dict[str, Any] = {
-    "variable_start_string": "[[",
-    "variable_end_string": "]]",
-    "block_start_string": "[%",
-    "block_end_string": "%]",
-    "comment_start_string": "[#",
-    "comment_end_string": "#]",
-    "trim_blocks": True,
-    "keep_trailing_newline": True,
+    name.strip(): ast.literal_eval(value)
+    for name, value in (part.split(":", 1) for part in HEADER.removeprefix("#jinja2:").split(","))
 }
 
 
@@ -47,9 +43,11 @@ def render(
 ) -> str:
     """Return the alerting rules, with `changes` over the default settings."""
     alerts = {name: own | (changes or {}).get(name, {}) for name, own in settings().items()}
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, **DELIMITERS)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, **DELIMITERS
+    )
     environment.filters["comment"] = "# {}".format
-    return environment.from_string(ALERTS.read_text()).render(
+    return environment.from_string(TEMPLATE).render(
         ansible_managed="Ansible managed",
         alerts=alerts,
         configs=configs() if names is None else names,

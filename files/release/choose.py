@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
     permanent: bool
 
 
-class Kernel:
+class Identity:
     """Identity of the kernel and of what limits BPF on it: the key of remembered verdicts."""
 
     SOURCES = (
@@ -99,7 +99,7 @@ def effective_capabilities() -> str:
     return ""
 
 
-class Memory:
+class Remembered:
     """Verdicts of earlier trials: permanent refusals, and what loaded together."""
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -171,10 +171,10 @@ def reason_of(output: str) -> str:
 class Chooser:
     """Tries the variants of a release with the release's own exporter."""
 
-    def __init__(self, release: Path, memory: Memory) -> None:
-        """Take the release's manifest; `memory` spares known refusals their trial."""
+    def __init__(self, release: Path, remembered: Remembered) -> None:
+        """Take the release's manifest; `remembered` spares known refusals their trial."""
         self.release = release
-        self.memory = memory
+        self.remembered = remembered
         manifest = json.loads((release / "manifest.json").read_text())
         if manifest.get("format") != FORMAT:
             raise FormatError(
@@ -228,13 +228,13 @@ class Chooser:
     def try_variant(self, config: str, variant: str) -> str:
         """Return why a variant cannot run here, or an empty string."""
         name = f"{config}/{variant}"
-        if name in self.memory.refusals:
-            return self.memory.refusals[name]
-        if name in self.memory.accepted:
+        if name in self.remembered.refusals:
+            return self.remembered.refusals[name]
+        if name in self.remembered.accepted:
             return ""
         verdict = self.load({config: variant})
         if verdict.reason and verdict.permanent:
-            self.memory.refusals[name] = verdict.reason
+            self.remembered.refusals[name] = verdict.reason
         return verdict.reason
 
     def choose(self, wanted: list[str]) -> dict[str, dict]:
@@ -255,7 +255,7 @@ class Chooser:
     def _fit_together(self, verdicts: dict[str, dict]) -> None:
         """Leave out what loads alone but not beside the others."""
         alone = variants_of(verdicts)
-        known = sorted(self.memory.accepted) == names_of(alone)
+        known = sorted(self.remembered.accepted) == names_of(alone)
         if not alone or known or not self.load(alone).reason:
             return
         together: dict[str, str] = {}
@@ -309,17 +309,17 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.runtime or not options.state:
         parser.error("--runtime and --state are needed outside a systemd unit")
     settings = json.loads((options.release / "settings.json").read_text())
-    memory = Memory(options.state, Kernel.key(options.release, effective_capabilities()))
+    remembered = Remembered(options.state, Identity.key(options.release, effective_capabilities()))
     try:
-        chooser = Chooser(options.release, memory)
+        chooser = Chooser(options.release, remembered)
     except FormatError as error:
         print(error)
         return FAILED_TO_CHOOSE
-    memory.trust()
+    remembered.trust()
     verdicts = chooser.choose(settings["configs"])
     chosen = variants_of(verdicts)
-    memory.accepted = names_of(chosen)
-    memory.save()
+    remembered.accepted = names_of(chosen)
+    remembered.save()
     publish(chooser, options.runtime, verdicts)
     report(verdicts)
     if settings["strict"] and len(chosen) < len(verdicts):

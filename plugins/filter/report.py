@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 from collections.abc import Iterable
 
@@ -70,61 +68,47 @@ def _fault(scraped: bool, shown: bool, events: float) -> str:
     return ""
 
 
-def _decoded(slurped: str) -> dict:
-    """Read the JSON of a slurped file."""
-    return json.loads(base64.b64decode(slurped))
-
-
-def chosen(choice: dict) -> list[str]:
-    """Return the configs of a host's choice.json that run there."""
-    return [config for config, verdict in choice["configs"].items() if verdict["variant"]]
-
-
-def left_out(hosts: list[str], choices: Iterable[str]) -> list[str]:
+def left_out(hosts: list[str], programs: Iterable[dict]) -> list[str]:
     """Say which programs do not run on which host, and why each variant was refused."""
     return [
         f"{config} is left out on {host}: "
         + "; ".join(f"{variant} {reason}" for variant, reason in verdict["refused"].items())
-        for host, choice in zip(hosts, map(_decoded, choices))
-        for config, verdict in choice["configs"].items()
+        for host, verdicts in zip(hosts, programs)
+        for config, verdict in verdicts.items()
         if not verdict["variant"]
     ]
 
 
 def verify_rows(
     hosts: list[str],
-    manifests: Iterable[str],
-    choices: Iterable[str],
+    measures: Iterable[dict],
     before: list[dict],
     after: list[dict],
 ) -> list[dict]:
     """Join what each host should show with what Prometheus has.
 
-    `manifests` and `choices` are the hosts' slurped manifest.json and choice.json: which metrics
-    must move is what the catalogue says of the programs that run. `before` and `after` are
-    Prometheus' answers. Each row has metric, host, events, p50, p99, age and fault.
+    `measures` are each host's running programs with the metrics that must move. `before` and
+    `after` are Prometheus' answers. Each row has metric, host, events, p50, p99, age and fault.
     """
     earlier, counts = _answers(before, "events"), _answers(after, "events")
     p50, p99, ages = (_answers(after, ask) for ask in ("p50", "p99", "age"))
     rows = []
-    for host, manifest, choice in zip(hosts, manifests, choices):
-        catalogue = _decoded(manifest)["catalogue"]["configs"]
+    for host, programs in zip(hosts, measures):
         age = ages.get((host, ""))
         row = {"host": host, "age": "-" if age is None else f"{age:.0f} s"}
-        for config in chosen(_decoded(choice)):
-            for metric in catalogue[config].get("verify", []):
-                key = (host, metric)
-                events = counts.get(key, 0.0) - earlier.get(key, 0.0)
-                rows.append(
-                    row
-                    | {
-                        "metric": metric,
-                        "events": f"{events:.0f}",
-                        "p50": _seconds(p50.get(key), metric),
-                        "p99": _seconds(p99.get(key), metric),
-                        "fault": _fault(age is not None, key in counts, events),
-                    }
-                )
+        for metric in (metric for metrics in programs.values() for metric in metrics):
+            key = (host, metric)
+            events = counts.get(key, 0.0) - earlier.get(key, 0.0)
+            rows.append(
+                row
+                | {
+                    "metric": metric,
+                    "events": f"{events:.0f}",
+                    "p50": _seconds(p50.get(key), metric),
+                    "p99": _seconds(p99.get(key), metric),
+                    "fault": _fault(age is not None, key in counts, events),
+                }
+            )
     return rows
 
 

@@ -17,6 +17,8 @@ import socket
 import stat
 import tempfile
 
+from ansible_collections.linmonitor.stack.plugins.module_utils import _address
+
 # In a comment of every file of ours whose format has comments.
 MARKER = "Managed by linmonitor.stack"
 INSTALLED = "/var/lib/linmonitor/installed"
@@ -380,15 +382,7 @@ def empty(path):
             os.unlink(full)
 
 
-def split_address(address):
-    # type: (str) -> tuple
-    """Return host and port of host:port; an empty host is any address."""
-    host, _colon, port = address.rpartition(":")
-    host = host.strip("[]")
-    return "" if host in ("", "*", "0.0.0.0", "::") else host, int(port)
-
-
-def _address(text):
+def _row_address(text):
     # type: (str) -> tuple
     """Return host, which is empty for any address, and port from a column of /proc/net/tcp."""
     host, port = text.split(":")
@@ -396,18 +390,25 @@ def _address(text):
     raw = b"".join(words)
     family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
     host = socket.inet_ntop(family, raw) if any(raw) else ""
-    return host[7:] if host.startswith("::ffff:") else host, int(port, 16)
+    return _row_host(host), int(port, 16)
+
+
+def _row_host(host):
+    # type: (str) -> str
+    """Return IPv4 in the clothes of IPv6 as IPv4."""
+    return host[7:] if host.startswith("::ffff:") else host
 
 
 def listening_sockets(address, proc="/proc"):
     # type: (str, str) -> set
     """Return the inodes of sockets that a listener at `address` (host:port) would collide with."""
-    host, port = split_address(address)
+    place = _address.parse(address)
     try:
         # A name listens on whatever it resolves to.
-        hosts = {entry[4][0] for entry in socket.getaddrinfo(host, None)} if host else set()
+        known = [] if place.wildcard else socket.getaddrinfo(place.host, None)
+        hosts = {_row_host(str(entry[4][0])) for entry in known}
     except OSError:
-        hosts = {host}
+        hosts = {place.host}
     found = set()
     for table in ("tcp", "tcp6"):
         try:
@@ -416,8 +417,9 @@ def listening_sockets(address, proc="/proc"):
         except OSError:
             continue
         for row in rows:
-            there, number = _address(row[1])
-            if row[3] == "0A" and number == port and (not hosts or not there or there in hosts):
+            there, port = _row_address(row[1])
+            meets = not hosts or not there or there in hosts
+            if row[3] == "0A" and port == place.port and meets:
                 found.add(row[9])
     return found
 

@@ -22,8 +22,8 @@ from tests.lab.artifact import cached
 from tests.lab.hosts import CHECKOUT, Lab
 
 PROGRAMS = {
-    "biolatency", "tcp-connect-time", "tcp-listen-overflows", "tcp-retransmit",
-    "tcp-retransmit-delay", "tcp-rtt", "tcp-syn-backlog", "tcp-window-clamps",
+    "biolatency", "tcp-connect-time", "tcp-listen-overflows", "tcp-receive-memory",
+    "tcp-retransmit", "tcp-retransmit-delay", "tcp-rtt", "tcp-syn-backlog", "tcp-window-clamps",
 }  # fmt: skip
 # fentry cannot attach to a function with seven parameters before 6.6.
 KPROBES = {"6.1": {"tcp-listen-overflows"}}

@@ -44,7 +44,7 @@ PER_HOST: dict[str, dict[str, list[str]]] = {
     "instance:ebpf_tcp_accept_queue_over75:ratio_rate5m": {},
     "instance:ebpf_tcp_listen_overflows:rate5m": {},
     "instance:node_tcp_listen_overflows:rate5m": {},
-    "instance:ebpf_tcp_retransmits:rate5m": {},
+    "instance_netns:ebpf_tcp_retransmits:rate5m": {"netns": ["host", "other"]},
     "instance:ebpf_tcp_retransmit_ratio:rate5m": {},
     "instance:ebpf_tcp_window_clamps:rate5m": {},
 }

@@ -277,3 +277,100 @@ def test_converged_run_is_cheap_and_changes_nothing(box: Box) -> None:
     output, _ = process.communicate()
     assert "changed=0" in output
     assert output.count("SSH: EXEC") <= EXECUTIONS
+
+
+# --- the service and its listener
+
+STATE = "/var/lib/private/ebpf_exporter"
+RUNTIME = "/run/ebpf_exporter"
+DROP_IN = "/run/systemd/system/ebpf_exporter.service.d"
+LISTENERS = "ss -Hltn 'sport = :9435'"
+
+
+def wait_for(box: Box, command: str) -> None:
+    """Wait until a command of the host succeeds, for as long as the test may last."""
+    box.run(f"until {command}; do sleep 0.2; done")
+
+
+def active(box: Box) -> str:
+    return box.run("systemctl is-active ebpf_exporter")
+
+
+def test_stop_closes_the_listener(box: Box) -> None:
+    assert box.run(LISTENERS) != ""
+    box.run("systemctl stop ebpf_exporter")
+    wait_for(box, f'[ -z "$({LISTENERS})" ]')
+    assert box.run("systemctl is-active ebpf_exporter.socket") == "inactive"
+    assert box.play("start")[0] == 0
+    assert box.faults() == ""
+
+
+def test_exporter_that_is_killed_again_and_again_comes_back(box: Box) -> None:
+    kill = "kill -KILL $(systemctl show --value --property=MainPID ebpf_exporter)"
+    for _ in range(6):
+        wait_for(box, "systemctl --quiet is-active ebpf_exporter")
+        box.run(kill)
+    # Whoever asks meanwhile waits.
+    assert box.run(LISTENERS) != ""
+    wait_for(box, "systemctl --quiet is-active ebpf_exporter")
+    assert box.serves()
+    assert box.faults() == ""
+
+
+def test_deploys_and_rollbacks_in_a_row_are_no_service_that_fails(box: Box) -> None:
+    for number in range(2):
+        box.deploy(ebpf_exporter_allowed_sources=[f"192.0.2.{60 + number}"])
+    for _ in range(4):
+        status, output = box.play("rollback")
+        assert status == 0, output[-3000:]
+    assert box.faults() == ""
+
+
+def test_chooser_that_breaks_off_fails_the_unit_and_is_tried_again(box: Box) -> None:
+    manifest = f"{box.current()}/manifest.json"
+    box.run(f"mv {manifest} {manifest}.away; systemctl restart ebpf_exporter")
+    result = box.run("systemctl show --value --property=Result ebpf_exporter")
+    box.run(f"mv {manifest}.away {manifest}")
+    assert result == "exit-code"
+    wait_for(box, "systemctl --quiet is-active ebpf_exporter")
+    assert box.faults() == ""
+
+
+def test_kernel_that_can_run_nothing_is_no_failure_and_closes_the_listener(box: Box) -> None:
+    # What the chooser says where nothing can run.
+    condition = 'ExecCondition=\\nExecCondition=/bin/sh -c "exit 100"'
+    box.run(f"mkdir -p {DROP_IN} && printf '[Service]\\n{condition}\\n' > {DROP_IN}/nothing.conf")
+    box.run("systemctl daemon-reload; systemctl restart ebpf_exporter")
+    state, listeners = active(box), box.run(LISTENERS)
+    box.run(f"rm -r {DROP_IN}; systemctl daemon-reload; systemctl start ebpf_exporter")
+    assert (state, listeners) == ("inactive", "")
+    assert box.faults() == ""
+
+
+def test_full_state_folder_keeps_nobody_from_choosing(box: Box) -> None:
+    box.run("systemctl stop ebpf_exporter")
+    box.run(
+        f"mount -t tmpfs -o size=4k,mode=0777 full {STATE}; head -c 4096 /dev/zero > {STATE}/full"
+    )
+    box.run("systemctl start ebpf_exporter")
+    said = box.run("journalctl --unit=ebpf_exporter --output=cat --lines=30 | grep remembered")
+    faults = box.faults()
+    box.run(f"systemctl stop ebpf_exporter; umount {STATE}; systemctl start ebpf_exporter")
+    assert "No space left on device" in said
+    assert faults == ""
+
+
+def test_pipe_in_the_place_of_the_choice_keeps_nobody_waiting(box: Box) -> None:
+    box.run(f"mv {RUNTIME}/choice.json {RUNTIME}/away; mkfifo {RUNTIME}/choice.json")
+    faults = box.faults()
+    box.run(f"mv {RUNTIME}/away {RUNTIME}/choice.json")
+    assert "says nothing of what it chose" in faults
+
+
+def test_proxy_of_the_host_is_not_asked_for_its_loopback(box: Box) -> None:
+    box.run("systemctl set-environment http_proxy=http://192.0.2.1:3128")
+    box.run("echo http_proxy=http://192.0.2.1:3128 >> /etc/environment")
+    try:
+        box.deploy(ebpf_exporter_allowed_sources=["192.0.2.70"])
+    finally:
+        box.run("systemctl unset-environment http_proxy; sed -i /http_proxy/d /etc/environment")

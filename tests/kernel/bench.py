@@ -137,13 +137,17 @@ EVENTS = {
     "tcp-connect-time": "tcp",
     "tcp-rtt": "tcp",
     "tcp-retransmit": "loss",
+    "tcp-window-clamps": "tcp",
 }
+# Where not all programs of a config make one event: those that do.
+PROGRAMS = {"tcp-rtt": ("receive",), "tcp-window-clamps": ("receive",)}
 HOOK = {
     "block": ("empty_block_rq_issue", "empty_block_rq_complete"),
     "tcp-rtt": ("empty_tcp_probe",),
     "tcp-syn-backlog": ("empty_inet_sock_set_state",),
     "tcp-connect-time": ("empty_inet_sock_set_state",) * 2,  # its start and its end
     "tcp-retransmit": ("empty_tcp_retransmit_skb",),
+    "tcp-window-clamps": ("empty_tcp_probe",),
 }
 
 
@@ -226,7 +230,7 @@ def main() -> None:
     for config, load in list(EVENTS.items())[1:]:
         net = {}
         for variant in ("raw_tp", "tp_btf"):
-            total = median(config, variant, load)
+            total = median(config, variant, load, PROGRAMS.get(config, ()))
             empty = median("empty", variant, load, HOOK.get(config, HOOK["block"]))
             net[variant] = total - empty
             ratio = f"{net[variant] / net['raw_tp']:.2f} of raw_tp, net"

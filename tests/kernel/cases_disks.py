@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which requests are counted, under which disk's name, and which have a time of their own."""
 
 from __future__ import annotations

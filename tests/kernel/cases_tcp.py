@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import select
 import socket
@@ -13,11 +14,12 @@ import threading
 import time
 
 from . import maps
-from .exporter import LEFT, SKIPPED
+from .exporter import LEFT, SERVICE, SKIPPED, Exporter
 from .lab import Lab, at_once, proves
 from .net import (
     CLIENT,
     RCV_SSTHRESH,
+    ROUTER,
     RTT,
     SERVER,
     SERVER_ADDRESS,
@@ -46,6 +48,7 @@ CLAMPS = "tcp_window_clamps_total"
 OVERLIMIT = "tcp_rcvbuf_overlimit_total"
 FAILURES = "tcp_rcv_rmem_failures_total"
 ROUND_TRIP = "tcp_rtt_seconds"
+CONNECTION_RTT = "tcp_connection_rtt_seconds"
 BACKLOG_DROPPED = "tcp_syn_backlog_dropped_total"
 CONNECT_DROPPED = "tcp_connect_time_dropped_total"
 DELAY_DROPPED = "tcp_retransmit_delay_dropped_total"
@@ -141,6 +144,55 @@ def late_overflow(lab: Lab) -> None:
                   lambda d, f=family: d.total(OVERFLOWS, family=VERSION[f]))  # fmt: skip
 
 
+def rest(listening: socket.socket) -> tuple[str, int]:
+    """Leave a connection in TIME_WAIT at a listener; return the address of its client."""
+    with client(IPV4) as sock:
+        sock.connect((SERVER_ADDRESS[IPV4], PORT))
+        listening.accept()[0].close()
+        sock.recv(1)
+        return sock.getsockname()
+
+
+@proves(OVERFLOWS)
+def overflow_without_cookies(lab: Lab) -> None:
+    """Let SYNs meet a full queue with half-open connections beside it, as many as may be or more.
+
+    Beyond that the kernel refuses them for another reason, but for a peer that it knows.
+    """
+    cookies = sysctl(SERVER, "ipv4/tcp_syncookies", "0")
+    for case, half_open, known, truth in (
+        ("as many half-open as the backlog", 2, False, 8),
+        ("more half-open", 5, False, 0),
+        ("more half-open, TIME_WAIT", 5, True, 1),
+    ):
+        server = listener(SERVER, IPV4, port=PORT, backlog=64)
+        name = rest(server) if known else None
+        with netem(to_client="loss 100%"):
+            clients = start_connecting(IPV4, SERVER_ADDRESS[IPV4], PORT, half_open)
+            clients += [client(IPV4, ROUTER) for _ in range(3)]
+            for sock in clients[half_open:]:
+                sock.connect((SERVER_ADDRESS[IPV4], PORT))
+            server.listen(2)
+            counted = Counted(SERVER)
+            with lab.measured():
+                late = [client(IPV4, CLIENT if known else ROUTER) for _ in range(1 if known else 8)]
+                for sock in late:
+                    if name:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        sock.bind(name)
+                    sock.setblocking(False)
+                    sock.connect_ex((SERVER_ADDRESS[IPV4], PORT))
+                close_all(late)
+                overflows = counted("TcpExtListenOverflows")
+            close_all([*clients, server])
+        lab.check("tcp-listen-overflows", OVERFLOWS, f"no cookies, {case}", overflows,
+                  lambda d: d.total(OVERFLOWS))  # fmt: skip
+        if not known:  # 5.10 refuses its SYN now and then
+            lab.check("tcp-listen-overflows", OVERFLOWS, f"no cookies, {case}: expected", truth,
+                      lambda d: d.total(OVERFLOWS))  # fmt: skip
+    sysctl(SERVER, "ipv4/tcp_syncookies", cookies)
+
+
 # -- connect time -----------------------------------------------------------
 
 
@@ -193,6 +245,137 @@ def connect_results(lab: Lab) -> None:
         lab.check("tcp-connect-time", CONNECT, f"nothing else, {VERSION[family]}",
                   sum(map(len, took.values())),
                   lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+
+
+@proves(CONNECT)
+def rare_results(lab: Lab) -> None:
+    """Meet an unreachable host, have no port left, open from both ends at once."""
+    nowhere = "203.0.113.77"
+    ip("-n", ROUTER, "route", "add", "unreachable", nowhere)
+    ports = sysctl(CLIENT, "ipv4/ip_local_port_range", "40000 40001")
+    server = listener(SERVER, IPV4, port=PORT)
+    ends = [
+        (client(IPV4), "10.99.0.1", 41000),
+        (client(IPV4, SERVER), SERVER_ADDRESS[IPV4], 42000),
+    ]
+    with lab.measured(), netem("delay 200ms", "delay 200ms"):
+        timed_connect(IPV4, nowhere, PORT)
+        clients = [client(IPV4) for _ in range(3)]
+        refused = [sock.connect_ex((SERVER_ADDRESS[IPV4], PORT)) for sock in clients]
+        for sock, address, port in ends:
+            sock.bind((address, port))
+            sock.setblocking(False)
+        for (sock, _, _), (_, address, port) in zip(ends, reversed(ends), strict=True):
+            sock.connect_ex((address, port))
+        time.sleep(1.5)
+        close_all([*clients, *(sock for sock, _, _ in ends)])
+    server.close()
+    sysctl(CLIENT, "ipv4/ip_local_port_range", ports)
+    ip("-n", ROUTER, "route", "del", "unreachable", nowhere)
+    assert refused.count(errno.EADDRNOTAVAIL) == 1, refused
+    for case, labels, truth in (
+        ("host unreachable", {"scope": "public", "result": "other"}, 1),
+        ("no port left", {"scope": "public", "result": "aborted"}, 1),
+        ("2 connected, 1 opened from both ends", {"scope": "public", "result": "ok"}, 3),
+        ("opened from both ends, the other one", {"scope": "private", "result": "ok"}, 1),
+        ("2 accepted, which do not count", {"scope": "private"}, 1),
+    ):
+        lab.check("tcp-connect-time", CONNECT, case, truth,
+                  lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+
+
+TCP_FASTOPEN, TCP_FASTOPEN_CONNECT = 23, 30
+THINKING = 0.6  # seconds
+
+
+def open_fast(thinks: float, writes: bool = True) -> float:
+    """Promise a connection, think, write; return how long SYN and answer took."""
+    with client(IPV4) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+        sock.connect((SERVER_ADDRESS[IPV4], PORT))
+        time.sleep(thinks)
+        began = time.monotonic()
+        if writes:
+            sock.send(b"x")
+            sock.recv(1)
+        return time.monotonic() - began
+
+
+def answer_all(server: socket.socket) -> None:
+    """Answer one byte to each client until the listener is closed."""
+    with contextlib.suppress(OSError):
+        while True:
+            with server.accept()[0] as peer:
+                if peer.recv(1):
+                    peer.send(b"y")
+
+
+@proves(CONNECT)
+def fast_open(lab: Lab) -> None:
+    """Time the handshake of TCP Fast Open, not what the application does before it writes."""
+    before = [sysctl(end, "ipv4/tcp_fastopen", "3") for end in (CLIENT, SERVER)]
+    sysctl(CLIENT, "ipv4/tcp_no_metrics_save", "0")
+    sysctl(CLIENT, "ipv4/tcp_fastopen_blackhole_timeout_sec", "0")
+    server = listener(SERVER, IPV4, port=PORT)
+    server.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+    acceptor = threading.Thread(target=answer_all, args=(server,))
+    acceptor.start()
+    labels = {"scope": "public", "result": "ok"}
+    # Long beside the time that the server takes to answer.
+    with netem(to_client="delay 200ms"):
+        open_fast(0)  # fetches the cookie
+        for case, writes in (("thinking first", 5), ("never writing", 0)):
+            with lab.measured():
+                took = [open_fast(THINKING) for _ in range(writes)]
+                if not writes:
+                    open_fast(THINKING, writes=False)
+            lab.check("tcp-connect-time", CONNECT, f"Fast Open, {case}: count", writes,
+                      lambda d: d.count(CONNECT, scope="public"))  # fmt: skip
+            lab.check("tcp-connect-time", CONNECT, f"Fast Open, {case}: sum, s", sum(took),
+                      lambda d: d.sum(CONNECT, **labels), relative=0.1)  # fmt: skip
+    took = []
+    with lab.measured():
+        with netem(to_server="loss 100%"):
+            thread = threading.Thread(target=lambda: took.append(open_fast(THINKING)))
+            thread.start()
+            time.sleep(THINKING + 0.5)
+        thread.join()
+    lab.check("tcp-connect-time", CONNECT, "Fast Open, first SYN lost: sum, s", sum(took),
+              lambda d: d.sum(CONNECT, **labels), relative=0.1)  # fmt: skip
+    with inside(SERVER):
+        server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    acceptor.join()
+    sysctl(CLIENT, "ipv4/tcp_no_metrics_save", "1")
+    for end, value in zip((CLIENT, SERVER), before, strict=True):
+        sysctl(end, "ipv4/tcp_fastopen", value)
+
+
+@proves(CONNECT_DROPPED)
+def under_way(lab: Lab) -> None:
+    """Start the exporter while connections open: their ends are not dropped events."""
+    retries = sysctl(CLIENT, "ipv4/tcp_syn_retries", "6")
+    config = "tcp-connect-time"
+    variants = [exporter.variants[config] for exporter in lab.exporters
+                if config in exporter.variants]  # fmt: skip
+    for variant in variants:
+        server = listener(SERVER, IPV4, port=PORT)
+        with netem(to_client="delay 3s"):
+            opening = start_connecting(IPV4, SERVER_ADDRESS[IPV4], PORT, 20)
+            opening += start_connecting(IPV4, VOID[IPV4], PORT, 20)
+            late = Exporter(lab.artifact, {config: variant}, SERVICE, "late")
+            late.wait()
+            before = late.metrics()
+            with client(IPV4, SERVER) as other:  # now it knows when it began to watch
+                other.connect_ex(("127.0.0.1", PORT + 1))
+            time.sleep(4)
+            close_all(opening)
+            lab.deltas = [(late, late.metrics() - before)]
+        late.stop()
+        server.close()
+        lab.check(config, CONNECT_DROPPED, "40 under way when it starts", 0,
+                  lambda d: d.total(CONNECT_DROPPED))  # fmt: skip
+    sysctl(CLIENT, "ipv4/tcp_syn_retries", retries)
 
 
 # -- round-trip time --------------------------------------------------------
@@ -252,6 +435,41 @@ def receive_only(lab: Lab) -> None:
               lambda d: d.count(ROUND_TRIP, scope="public"), allowed=1)  # fmt: skip
     lab.check("tcp-rtt", ROUND_TRIP, "2 MB received: the sender has samples", 1,
               lambda d: min(1, d.count(ROUND_TRIP, scope="private")))  # fmt: skip
+
+
+@proves(CONNECTION_RTT, ROUND_TRIP)
+def closes_first(lab: Lab) -> None:
+    """Serve and close at once, as HTTP/1.0 does: each end has one sample at its end."""
+    server = listener(SERVER, IPV4, port=PORT)
+    rtts: list[float] = []
+
+    def serve() -> None:
+        for _ in range(20):
+            with server.accept()[0] as peer:
+                peer.recv(1)
+                rtts.append(tcp_info(peer, RTT) / 1e6)
+                peer.send(b"y")
+
+    acceptor = threading.Thread(target=serve)
+    acceptor.start()
+    with netem(to_client="delay 25ms"), lab.measured():
+        for _ in range(20):
+            with client(IPV4) as sock:
+                sock.connect((SERVER_ADDRESS[IPV4], PORT))
+                sock.send(b"x")
+                while sock.recv(1):
+                    pass
+        acceptor.join()
+        time.sleep(0.3)
+    server.close()
+    for end, scope in (("server", "private"), ("client", "public")):
+        lab.check("tcp-rtt", CONNECTION_RTT, f"20 requests, the server closes: the {end}'s end",
+                  20, lambda d, s=scope: d.count(CONNECTION_RTT, scope=s))  # fmt: skip
+    lab.check("tcp-rtt", CONNECTION_RTT, "20 requests, the server closes: mean, s (ss -ti)",
+              sum(rtts) / 20, lambda d: d.mean(CONNECTION_RTT, scope="private"),
+              relative=0.1)  # fmt: skip
+    lab.check("tcp-rtt", ROUND_TRIP, "20 requests, the server closes: samples of the server", 0,
+              lambda d: d.count(ROUND_TRIP, scope="private"))  # fmt: skip
 
 
 # -- retransmissions --------------------------------------------------------
@@ -332,8 +550,65 @@ def lost_handshakes(lab: Lab) -> None:
                 lab.check("tcp-retransmit-delay", DELAY, f"{case}: mean, s", 1.0,
                           lambda d, ls=labels: d.mean(DELAY, type="syn", **ls),
                           relative=0.1)  # fmt: skip
+            else:
+                lab.check("tcp-retransmit-delay", DELAY, f"{case}: not in it", 0,
+                          lambda d, ls=labels: d.count(DELAY, **ls))  # fmt: skip
         server.close()
     sysctl(SERVER, "ipv4/tcp_synack_retries", retries)
+
+
+@proves(RETRANSMITS, DELAY, DELAY_DROPPED)
+def route_lost(lab: Lab) -> None:
+    """Try to send again without a route, until there is one again."""
+    pairs = [connected(ORDINARY) for _ in range(20)]
+    counted = Counted(CLIENT)
+    with lab.measured():
+        with netem(to_server="loss 100%"):
+            for sender, _ in pairs:
+                sender.send(bytes(1000))
+            ip("-n", CLIENT, "route", "del", "default", "via", "10.99.0.254")
+            time.sleep(1)
+            ip("-n", CLIENT, "route", "add", "default", "via", "10.99.0.254")
+        deadline = time.monotonic() + 5
+        while any(tcp_info(sender, UNACKED) for sender, _ in pairs):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        sent = counted("TcpRetransSegs") - counted("TcpExtTCPRetransFail")
+    for pair in pairs:
+        close_all(list(pair))
+    case = "20 connections without a route"
+    lab.check("tcp-retransmit", RETRANSMITS, f"{case}: TcpRetransSegs", sent,
+              lambda d: d.total(RETRANSMITS))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY, f"{case}: TcpRetransSegs", sent,
+              lambda d: d.count(DELAY))  # fmt: skip
+    lab.check("tcp-retransmit-delay", DELAY_DROPPED, case, 0, lambda d: d.total(DELAY_DROPPED))
+
+
+@proves(RETRANSMITS)
+def namespaces(lab: Lab) -> None:
+    """Lose SYNs of the host's own network namespace, and of another."""
+    ip("link", "add", "lm-lost", "type", "dummy")
+    ip("addr", "add", "10.98.0.1/24", "dev", "lm-lost")
+    ip("link", "set", "lm-lost", "up")
+    host, other = Counted(None), Counted(CLIENT)
+    with netem(to_server="loss 100%"), lab.measured():
+        clients = start_connecting(IPV4, SERVER_ADDRESS[IPV4], PORT, 5)
+        for _ in range(3):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(("10.98.0.2", PORT))
+            clients.append(sock)
+        time.sleep(1.6)
+        close_all(clients)
+        time.sleep(0.8)
+        truth = {"host": host("TcpRetransSegs"), "other": other("TcpRetransSegs")}
+    ip("link", "del", "lm-lost")
+    for netns, segments in truth.items():
+        lab.check("tcp-retransmit", RETRANSMITS, f"lost SYNs, {netns} = TcpRetransSegs there",
+                  segments, lambda d, n=netns: d.total(RETRANSMITS, netns=n))  # fmt: skip
+        lab.check("tcp-retransmit", RETRANSMITS, f"lost SYNs, {netns}: at all", 1,
+                  lambda d, n=netns: min(1, d.total(RETRANSMITS, netns=n)))  # fmt: skip
 
 
 class Capture:
@@ -488,27 +763,50 @@ def exhaust(connections: int) -> int:
 
 
 def squeeze(connections: int) -> int:
-    """Take the memory away that a window was offered for; return how often thresholds went down."""
+    """Take the memory away that a window was offered for; return how often thresholds went down.
+
+    The small buffer takes one segment whole and begins a second one.
+    """
     lowered = 0
     for _ in range(connections):
         sender, receiver = connected(ORDINARY)
-        for size in (1 << 17, 2048) * 2:
+        thresholds = []
+        for size in (1 << 17, 1500) * 2:
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
             # Newer kernels lower it here already, for the new size.
-            thresholds = [tcp_info(receiver, RCV_SSTHRESH)]
-            for number in range(65 if size > 2048 else 5):
+            thresholds.append(tcp_info(receiver, RCV_SSTHRESH))
+            for number in range(65 if size > 1500 else 5):
                 thresholds.append(send_watched(sender, receiver, 1000))
-                if number < 40 and size > 2048:
+                if number < 40 and size > 1500:
                     read_all(receiver)
-            lowered += times_lowered(thresholds)
+        lowered += times_lowered(thresholds)
         close_all([sender, receiver])
     return lowered
+
+
+def starve(connections: int) -> int:
+    """Take the memory of all TCP away from grown buffers; return how often thresholds went down."""
+    pairs = [connected(ORDINARY) for _ in range(connections)]
+    thresholds: list[list[int]] = [[] for _ in pairs]
+    for looks, (sender, receiver) in zip(thresholds, pairs, strict=True):
+        for _ in range(150):
+            looks.append(send_watched(sender, receiver, 16000))
+            read_all(receiver)
+    # Pressure begins at the second number; the third is never reached.
+    usual = sysctl(None, "ipv4/tcp_mem", "1 2 1000000")
+    for looks, (sender, receiver) in zip(thresholds, pairs, strict=True):
+        # Old kernels wait until half of the buffer is full.
+        while len(looks) < 600 and not times_lowered(looks):
+            looks.append(send_watched(sender, receiver, 1000))
+    sysctl(None, "ipv4/tcp_mem", usual)
+    for pair in pairs:
+        close_all(list(pair))
+    return sum(map(times_lowered, thresholds))
 
 
 @proves(CLAMPS, OVERLIMIT, FAILURES)
 def window_clamps(lab: Lab) -> None:
     """Run short of memory without lowering the threshold, and with."""
-    config = "tcp-window-clamps"
     for case, lowers, workload in (
         ("SO_RCVBUF 16384, stalled reader", 0, lambda: stall(SMALL_BUFFER) or 0),
         ("autotuned, small segments, stalled reader", 0, lambda: stall(SMALL_SEGMENTS) or 0),
@@ -519,15 +817,25 @@ def window_clamps(lab: Lab) -> None:
         with lab.measured():
             lowered = workload()
             pruned = counted("TcpExtPruneCalled")
-        lab.check(config, CLAMPS, f"{case}: rcv_ssthresh went down", lowered,
+        lab.check("tcp-window-clamps", CLAMPS, f"{case}: rcv_ssthresh went down", lowered,
                   lambda d: d.total(CLAMPS))  # fmt: skip
-        lab.check(config, OVERLIMIT, f"{case}: TcpExtPruneCalled", pruned,
+        lab.check("tcp-window-clamps", CLAMPS, f"{case}: at all", lowers,
+                  lambda d: min(1, d.total(CLAMPS)))  # fmt: skip
+        lab.check("tcp-receive-memory", OVERLIMIT, f"{case}: TcpExtPruneCalled", pruned,
                   lambda d: d.total(OVERLIMIT))  # fmt: skip
-        lab.check(config, CLAMPS, f"{case}: beyond TcpExtPruneCalled", 0,
-                  lambda d, most=pruned: max(0, d.total(CLAMPS) - most))  # fmt: skip
-        lab.check(config, FAILURES, f"{case}: TcpExtRcvPruned", counted("TcpExtRcvPruned"),
-                  lambda d: d.total(FAILURES))  # fmt: skip
-        lab.check(config, CLAMPS, f"{case}: at all", lowers, lambda d: min(1, d.total(CLAMPS)))
+        lab.check("tcp-receive-memory", FAILURES, f"{case}: TcpExtRcvPruned",
+                  counted("TcpExtRcvPruned"), lambda d: d.total(FAILURES))  # fmt: skip
+
+
+@proves(CLAMPS)
+def memory_runs_out(lab: Lab) -> None:
+    """Lower thresholds because all of TCP is short of memory, while the buffers have room."""
+    with lab.measured():
+        lowered = starve(4)
+    lab.check("tcp-window-clamps", CLAMPS, "tcp_mem lowered: rcv_ssthresh went down", lowered,
+              lambda d: d.total(CLAMPS))  # fmt: skip
+    lab.check("tcp-window-clamps", CLAMPS, "tcp_mem lowered: at all", 1,
+              lambda d: min(1, d.total(CLAMPS)))  # fmt: skip
 
 
 # -- everything together ----------------------------------------------------
@@ -587,7 +895,7 @@ def ten_thousand(lab: Lab) -> None:
               + d.total(LEFT, map="opening"))  # fmt: skip
     if not lab.live:  # the kernel's other sockets are opening too
         for config, name in (("tcp-connect-time", "opening"), ("tcp-retransmit-delay", "sending"),
-                             ("tcp-window-clamps", "calls")):  # fmt: skip
+                             ("tcp-receive-memory", "calls")):  # fmt: skip
             lab.check(config, "start maps", f"{case}: entries left in {name}, beyond skipped runs",
                       0, lambda d, c=config, m=name:
                       max(0, d.total(LEFT, map=m) - d.total(SKIPPED, config=c)))  # fmt: skip
@@ -610,14 +918,22 @@ def full_map(lab: Lab) -> None:
 VM = (
     accept_queue,
     late_overflow,
+    overflow_without_cookies,
     connect_results,
+    rare_results,
+    fast_open,
+    under_way,
     rtt,
     receive_only,
+    closes_first,
     retransmits,
     lost_handshakes,
+    namespaces,
+    route_lost,
     retransmit_delay,
     window_clamps,
+    memory_runs_out,
     ten_thousand,
     full_map,
 )
-LIVE = (accept_queue, receive_only, ten_thousand)
+LIVE = (accept_queue, receive_only, window_clamps, ten_thousand)

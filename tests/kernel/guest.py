@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--live", action="store_true")
-    parser.add_argument("--only", default="", help="run the cases whose module.name this finds")
+    parser.add_argument("--only", help="run only cases whose module.name matches this expression")
     parser.add_argument("--short", action="store_true", help="run one case for each program")
     options = parser.parse_args()
     if not options.live:
@@ -135,7 +135,7 @@ def main() -> None:
         cases = short(cases, metrics(options.artifact))
     with net.topology():
         for case in cases:
-            if not re.search(options.only, f"{case.__module__}.{case.__name__}"):
+            if options.only and not re.search(options.only, f"{case.__module__}.{case.__name__}"):
                 continue
             began = time.monotonic()
             try:

@@ -24,7 +24,8 @@ SUITES = {
     "5.10": ["bullseye", "bullseye-security"],
     "6.1": ["bookworm", "bookworm-security"],
     "6.12": ["trixie", "trixie-security"],
-    NEWEST: ["sid"],
+    "6.12-rt": ["trixie", "trixie-security"],
+    NEWEST: ["sid", "trixie-backports"],
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MODULES = Path("/lib/modules")
@@ -130,13 +131,15 @@ class Archive:
 
 def newest(series: str, names: list[str]) -> tuple[str, list[str]]:
     """Return the newest release of a series among names of packages, and its own packages."""
-    number = r"\d+\.\d+" if series == NEWEST else re.escape(series)
-    image = re.compile(rf"linux-image-({number}\.\d+[+.\w]*(-[.\w]+)?-amd64)")
+    number, _, flavour = series.partition("-")
+    number = r"\d+\.\d+" if series == NEWEST else re.escape(number)
+    flavour = f"{flavour}-amd64" if flavour else "amd64"
+    # Before 6.12 the archive counts its builds, as in 5.10.0-46.
+    image = re.compile(rf"linux-image-({number}\.\d+[+.\w]*(-\d[.\w]*)?-{flavour})")
     releases = [match[1] for match in map(image.fullmatch, names) if match]
-    flavours = [r for r in releases if "cloud" not in r and "rt" not in r]
-    if not flavours:
+    if not releases:
         raise NotInArchive(f"the archive has no kernel {series} in {', '.join(SUITES[series])}")
-    release = max(flavours, key=lambda r: [int(n) for n in re.findall(r"\d+", r)])
+    release = max(releases, key=lambda r: [int(n) for n in re.findall(r"\d+", r)])
     parts = (f"linux-{part}-{release}" for part in ("image", "binary", "modules"))
     return release, [part for part in parts if part in names]
 

@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument(
         "--kernel", action="append", choices=[*kernels.SUITES, LIVE], help="default: all"
     )
-    parser.add_argument("--only", help="run the cases whose module.name this regex finds")
+    parser.add_argument("--only", help="run only cases whose module.name matches this expression")
     parser.add_argument(
         "--short", action="store_true",
         help="one case for each program, on the oldest, the newest and the live kernel",

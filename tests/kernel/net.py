@@ -77,10 +77,10 @@ def enter(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def sysctl(namespace: str, name: str, value: str) -> str:
+def sysctl(namespace: str | None, name: str, value: str) -> str:
     """Set a network setting of a namespace, where the kernel has it; return what it was."""
     path = Path("/proc/sys/net") / name
-    with inside(namespace):
+    with inside(namespace) if namespace else contextlib.nullcontext():
         if not path.exists():
             return ""
         before = path.read_text(encoding="ascii")
@@ -127,10 +127,15 @@ def netem(to_server: str = "", to_client: str = "") -> Iterator[None]:
 
 
 def counters(namespace: str | None = None) -> dict[str, int]:
-    """Return the kernel's TCP counters by the names nstat gives them."""
+    """Return the kernel's counters in a namespace."""
     with inside(namespace) if namespace else contextlib.nullcontext():
-        text = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii")
-        text += Path("/proc/thread-self/net/netstat").read_text(encoding="ascii")
+        return counters_of(Path("/proc/thread-self"))
+
+
+def counters_of(process: Path) -> dict[str, int]:
+    """Return the kernel's counters, where a process is, by the names nstat gives them."""
+    text = (process / "net" / "snmp").read_text(encoding="ascii")
+    text += (process / "net" / "netstat").read_text(encoding="ascii")
     lines = [line.split() for line in text.splitlines()]
     return {
         names[0].rstrip(":") + name: int(value)
@@ -142,7 +147,7 @@ def counters(namespace: str | None = None) -> dict[str, int]:
 class Counted:
     """How much the kernel's counters of some namespaces grew."""
 
-    def __init__(self, *namespaces: str) -> None:
+    def __init__(self, *namespaces: str | None) -> None:
         """Remember where they stand."""
         self.namespaces = namespaces
         self.before = [counters(namespace) for namespace in namespaces]

@@ -9,6 +9,8 @@ import json
 import re
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -158,7 +160,7 @@ def test_lack_of_memory_is_not_remembered(host):
 
 def test_another_kernel_forgets_the_refusals(host, choose, monkeypatch):
     host.run({"net/fentry": NOT_PERMITTED})
-    monkeypatch.setattr(choose.Kernel, "key", lambda *_: "another kernel")
+    monkeypatch.setattr(choose.Identity, "key", lambda *_: "another kernel")
     host.run({})
     assert host.variants["net"] == "fentry"
 
@@ -209,10 +211,10 @@ def test_what_may_have_ended_the_exporter_is_tried_again(host, choose, monkeypat
 
 def test_verdicts_of_a_few_releases_are_kept(host, choose, monkeypatch):
     for number in range(choose.REMEMBERED + 2):
-        monkeypatch.setattr(choose.Kernel, "key", lambda *_, number=number: str(number))
+        monkeypatch.setattr(choose.Identity, "key", lambda *_, number=number: str(number))
         host.run({})
     assert [entry["key"] for entry in host.remembered] == ["5", "4", "3", "2"]
-    monkeypatch.setattr(choose.Kernel, "key", lambda *_: "3")
+    monkeypatch.setattr(choose.Identity, "key", lambda *_: "3")
     host.run({})
     assert host.trials == []
 
@@ -250,13 +252,19 @@ def test_words_that_it_does_not_know_are_no_verdict(choose, monkeypatch):
     assert choose.status() == choose.FAILED_TO_CHOOSE
 
 
-def test_systemd_is_asked_for_time_before_each_trial(host, choose, monkeypatch, tmp_path):
-    address = f"/tmp/{tmp_path.parent.name}-{tmp_path.name}"[:100]
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Give a folder of few letters: a socket's address has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_systemd_is_asked_for_time_before_each_trial(host, choose, monkeypatch, short_path):
+    address = str(short_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         host.run({"net/fentry": NOT_PERMITTED})
-        Path(address).unlink()
         manager.setblocking(False)
         asked = [manager.recv(100) for _ in host.trials]
         with pytest.raises(BlockingIOError):

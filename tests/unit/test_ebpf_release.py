@@ -586,7 +586,20 @@ def test_check_mode_of_the_ways_back_changes_nothing(box, state):
     assert box.snapshot() == before
 
 
-# --- previous, absent, trial, adoption
+# --- running, previous, absent, trial, adoption
+
+
+def test_running_tells_what_is_on_whatever_is_wanted(box, run):
+    nothing = works(run(ebpf_release, root=str(box.opt), state="running"))
+    assert (nothing["release"], nothing["changed"], "programs" in nothing) == ("", False, False)
+    name = works(box.deploy())["release"]
+    before = box.snapshot()
+    answer = works(run(ebpf_release, root=str(box.opt), state="running"))
+    assert answer["release"] == name
+    assert answer["programs"]["biolatency"]["variant"] == "raw_tp"
+    assert answer["measures"] == {"biolatency": []}
+    assert not answer["changed"]
+    assert box.snapshot() == before
 
 
 def test_previous_goes_back_and_forth(box, run):

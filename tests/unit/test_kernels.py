@@ -29,6 +29,13 @@ BULLSEYE = [
     "linux-image-amd64",
     "linux-image-6.1.0-0.deb11.35-amd64",
 ]
+TRIXIE = [
+    "linux-image-6.12.118+deb13-amd64",
+    "linux-image-6.12.118+deb13-cloud-amd64",
+    "linux-image-6.12.117+deb13-rt-amd64",
+    "linux-image-6.12.118+deb13-rt-amd64",
+    "linux-image-rt-amd64",
+]
 SID = [
     "linux-image-7.2.9-amd64",
     "linux-image-7.3.1+deb14-amd64",
@@ -43,6 +50,14 @@ def test_the_newest_build_of_a_series_is_taken():
     assert kernels.newest("5.10", BULLSEYE) == (
         "5.10.0-46-amd64", ["linux-image-5.10.0-46-amd64"]
     )  # fmt: skip
+
+
+def test_a_flavour_is_asked_for_by_its_name():
+    for series, release in (
+        ("6.12", "6.12.118+deb13-amd64"),
+        ("6.12-rt", "6.12.118+deb13-rt-amd64"),
+    ):
+        assert kernels.newest(series, TRIXIE) == (release, [f"linux-image-{release}"])
 
 
 def test_the_suite_that_moves_on_is_asked_for_what_it_has():

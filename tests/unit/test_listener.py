@@ -42,6 +42,21 @@ ACCEPTED: dict[str, tuple[dict, list[str]]] = {
 }
 
 
+def test_settings_that_came_as_text_mean_the_same(tmp_path):
+    given = {
+        "ebpf_exporter_strict": "false",
+        "ebpf_exporter_capabilities": "CAP_BPF, CAP_PERFMON",
+        "bpf_programs_wanted": [],
+        "__ebpf_exporter_allowed": {"prefixes": []},
+    }
+    content = "{{ __ebpf_exporter_settings }}"
+    task = {"copy": {"content": content, "dest": f"{tmp_path}/settings.json"}, "vars": given}
+    play(tmp_path, ("ebpf_exporter",), [task])
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["strict"] is False
+    assert settings["capabilities"] == ["CAP_BPF", "CAP_PERFMON"]
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Let Ansible itself go through the role's tasks for every case, in one run."""

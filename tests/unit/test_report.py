@@ -4,25 +4,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
-
 from ansible_collections.linmonitor.stack.plugins.filter import report
 
-MANIFEST = {"catalogue": {"configs": {"disk": {"verify": ["bio_seconds"]}, "net": {}}}}
-CHOICE = {
-    "configs": {
-        "disk": {"variant": "tp_btf", "refused": {}},
-        "net": {
-            "variant": None,
-            "refused": {"fentry": "not permitted", "kprobe": "not attached: a"},
-        },
-    }
+MEASURES = {"disk": ["bio_seconds"], "quiet": []}
+PROGRAMS = {
+    "disk": {"variant": "tp_btf", "refused": {}},
+    "net": {"variant": None, "refused": {"fentry": "not permitted", "kprobe": "not attached: a"}},
 }
-
-
-def slurped(content: dict) -> str:
-    return base64.b64encode(json.dumps(content).encode()).decode()
 
 
 def sample(ask: str, value: float, metric: str = "", instance: str = "h1") -> dict:
@@ -31,7 +19,7 @@ def sample(ask: str, value: float, metric: str = "", instance: str = "h1") -> di
 
 
 def rows(before: list[dict], after: list[dict]) -> list[dict]:
-    return report.verify_rows(["h1"], [slurped(MANIFEST)], [slurped(CHOICE)], before, after)
+    return report.verify_rows(["h1"], [MEASURES], before, after)
 
 
 AGE = sample("age", 3.2)
@@ -68,7 +56,7 @@ def test_a_missing_series_and_a_missing_target_differ():
 
 
 def test_left_out_programs_come_with_every_reason():
-    assert report.left_out(["h1"], [slurped(CHOICE)]) == [
+    assert report.left_out(["h1"], [PROGRAMS]) == [
         "net is left out on h1: fentry not permitted; kprobe not attached: a"
     ]
 

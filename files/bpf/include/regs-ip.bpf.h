@@ -16,6 +16,7 @@ struct pt_regs {
 #define KPROBE_ARG0 di
 #define KPROBE_ARG1 si
 #define KPROBE_ARG2 dx
+#define KPROBE_ARG3 cx
 #define KPROBE_RESULT ax
 
 // The trap is one byte long and ip points behind it. Where functions begin
@@ -39,6 +40,7 @@ struct pt_regs {
 #define KPROBE_ARG0 regs[0]
 #define KPROBE_ARG1 regs[1]
 #define KPROBE_ARG2 regs[2]
+#define KPROBE_ARG3 regs[3]
 #define KPROBE_RESULT regs[0]
 
 static __always_inline u64 kprobe_function(u64 ip)

@@ -26,7 +26,10 @@ struct in6_addr {
 	} in6_u;
 } __relocated;
 
+struct ucounts;
+
 struct net {
+	struct ucounts *ucounts;
 	struct {
 		int sysctl_tcp_syncookies;
 	} ipv4;
@@ -75,9 +78,12 @@ struct inet_connection_sock {
 } __relocated;
 
 struct tcp_sock {
+	u8 fastopen_connect : 1;
 	u32 rcv_ssthresh;
+	u32 retrans_stamp;
 	u32 snd_una;
 	u32 srtt_us;
+	u32 total_retrans;
 } __relocated;
 
 struct sk_buff {
@@ -89,6 +95,7 @@ struct sk_buff {
 
 // What TCP keeps in sk_buff.cb.
 struct tcp_skb_cb {
+	u32 tcp_tw_isn;
 	u16 tcp_gso_segs;
 	u32 ack_seq;
 } __relocated;
@@ -105,6 +112,20 @@ static __always_inline struct tcp_sock *tcp_sock_of(struct sock *sk)
 #endif
 }
 
+#define NS_PER_MS 1000000ULL
+
+// When the first SYN of a connection left that is now entering a state. Until it
+// is answered TCP keeps the millisecond, 0 if none was sent; then how long the
+// answer took, which says nothing (0) if a SYN was lost.
+static __always_inline u64 first_syn(struct tcp_sock *tp, int state, u64 now)
+{
+	u32 stamp = READ(tp, retrans_stamp), age = (u32)(now / NS_PER_MS) - stamp;
+
+	if (state == TCP_ESTABLISHED)
+		return READ(tp, total_retrans) ? 0 : now - (READ(tp, srtt_us) >> 3) * 1000ULL;
+	return stamp ? now - age * NS_PER_MS : 0;
+}
+
 enum family {
 	FAMILY_OTHER = 0,
 	IPV4 = 4,
@@ -118,8 +139,14 @@ enum scope {
 	PUBLIC = 3,
 };
 
+enum netns {
+	HOST_NETNS,
+	OTHER_NETNS,
+};
+
 #define FAMILIES 2
 #define SCOPES 3
+#define NETNSES 2
 
 struct peer {
 	u8 family;
@@ -174,6 +201,13 @@ static __always_inline struct peer peer_of(struct sock_common *common)
 		}
 	}
 	return peer;
+}
+
+// The kernel made the host's own network namespace; every other one was made by
+// somebody, who is charged for it.
+static __always_inline u8 netns_of(struct sock_common *common)
+{
+	return READ(common, skc_net.net, ucounts) ? OTHER_NETNS : HOST_NETNS;
 }
 
 static __always_inline bool is_tcp(struct sock *sk)

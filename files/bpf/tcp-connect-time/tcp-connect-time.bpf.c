@@ -2,27 +2,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // How long active opens take and how they end.
-#include "sock.bpf.h"
+#include "result.bpf.h"
 
 #define DROPPED tcp_connect_time_dropped_total
 #include "maps.bpf.h"
 
 #define MAX_SLOT 27 // 134 s, beyond the last SYN's timeout
-#define RESULTS 5
 #define MAX_OPENING 65536
-
-// Of asm-generic/errno.h.
-#define ECONNABORTED 103
-#define ETIMEDOUT 110
-#define ECONNREFUSED 111
-
-enum result {
-	OK,
-	REFUSED,
-	TIMEOUT,
-	ABORTED,
-	OTHER,
-};
 
 struct connect_key {
 	u8 family;
@@ -47,21 +33,14 @@ struct {
 
 #define CROSSED (1ULL << 63)
 
-static __always_inline u8 result_of(struct sock *sk, int state)
+// When the first connection was seen to open. What is older was under way.
+static u64 watching_since;
+
+// With TCP_FASTOPEN_CONNECT connect() only promises: the SYN leaves with the
+// first write, and the time until then is the application's.
+static __always_inline bool is_fast_open(struct tcp_sock *tp)
 {
-	if (state == TCP_ESTABLISHED)
-		return OK;
-	switch (READ(sk, sk_err)) {
-	case ECONNREFUSED:
-		return REFUSED;
-	case ETIMEDOUT:
-		return TIMEOUT;
-	case 0: // given up here: close(), or the process ended
-	case ECONNABORTED:
-		return ABORTED;
-	default:
-		return OTHER;
-	}
+	return BPF_CORE_READ_BITFIELD_PROBED(tp, fastopen_connect);
 }
 
 // Two programs on one event. From 6.1 on the kernel skips a program that is
@@ -77,6 +56,8 @@ int begin(u64 *ctx)
 	if (ctx[2] != TCP_SYN_SENT || !is_tcp((struct sock *)ctx[0]))
 		return 0;
 	now = bpf_ktime_get_ns();
+	if (!watching_since)
+		watching_since = now;
 	// Full, or the end of the socket's last connection was skipped.
 	if (bpf_map_update_elem(&opening, &socket, &now, BPF_NOEXIST)) {
 		count_dropped();
@@ -91,14 +72,21 @@ int end(u64 *ctx)
 	struct sock *sk = (struct sock *)ctx[0];
 	int from = ctx[1], to = ctx[2];
 	struct connect_key key = {};
-	u64 socket = (u64)sk, since, *begun;
+	u64 socket = (u64)sk, now, since, syn, *begun;
+	struct tcp_sock *tp;
 	struct peer peer;
 
 	if (from != TCP_SYN_SENT && from != TCP_SYN_RECV && from != TCP_ESTABLISHED)
 		return 0;
 	begun = bpf_map_lookup_elem(&opening, &socket);
-	if (!begun) {
-		if (from == TCP_SYN_SENT && is_tcp(sk)) // its start was skipped
+	if (!begun && from != TCP_SYN_SENT)
+		return 0;
+	tp = is_tcp(sk) ? tcp_sock_of(sk) : 0;
+	if (!tp)
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (!begun) { // its start was skipped, or before this program's own
+		if (watching_since && first_syn(tp, to, now) > watching_since + NS_PER_MS)
 			count_dropped();
 		return 0;
 	}
@@ -114,11 +102,34 @@ int end(u64 *ctx)
 		count_dropped();
 		return 0;
 	}
-	since = elapsed(since & ~CROSSED, bpf_ktime_get_ns());
+	since &= ~CROSSED;
+	if (is_fast_open(tp)) {
+		syn = first_syn(tp, to, now);
+		if (!syn && to != TCP_ESTABLISHED) // nothing was ever written
+			return 0;
+		since = syn ? syn : since;
+	}
 	peer = peer_of(&sk->__sk_common);
 	key.family = peer.family;
 	key.scope = peer.scope;
 	key.result = result_of(sk, to);
-	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, since);
+	increment_duration(&tcp_connect_time_seconds, &key, 0, MAX_SLOT, elapsed(since, now));
+	return 0;
+}
+
+// A lost SYN of Fast Open: only now is it known when it left.
+TRACEPOINT(tcp_retransmit_skb)
+int again(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	struct tcp_sock *tp;
+	u64 socket = ctx[0], *begun;
+
+	if (READ(sk, __sk_common.skc_state) != TCP_SYN_SENT)
+		return 0;
+	tp = tcp_sock_of(sk);
+	begun = bpf_map_lookup_elem(&opening, &socket);
+	if (tp && begun && is_fast_open(tp))
+		*begun = first_syn(tp, TCP_SYN_SENT, bpf_ktime_get_ns());
 	return 0;
 }

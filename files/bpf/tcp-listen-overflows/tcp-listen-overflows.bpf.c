@@ -33,16 +33,18 @@ static __always_inline int count_if_full(struct sock *listener)
 	return 0;
 }
 
-// Without SYN cookies, too many half-open connections drop a SYN earlier,
-// and the kernel counts that as something else.
-static __always_inline bool is_dropped_before(struct sock *listener)
+// Without SYN cookies, more half-open connections than the backlog drop a SYN
+// earlier, and the kernel counts that as something else. Not a SYN that meets
+// its own connection of before in TIME_WAIT: its peer is known.
+static __always_inline bool is_dropped_before(struct sock *listener, struct sk_buff *skb)
 {
 	struct inet_connection_sock *icsk = (struct inet_connection_sock *)listener;
 	struct net *net = READ(listener, __sk_common.skc_net.net);
 
 	return !BPF_CORE_READ_BITFIELD_PROBED(net, ipv4.sysctl_tcp_syncookies) &&
-	       (u32)BPF_CORE_READ(icsk, icsk_accept_queue.qlen.counter) >=
-		       READ(listener, sk_max_ack_backlog);
+	       (u32)BPF_CORE_READ(icsk, icsk_accept_queue.qlen.counter) >
+		       READ(listener, sk_max_ack_backlog) &&
+	       !READ(TCP_SKB_CB(skb), tcp_tw_isn);
 }
 
 FUNCTION(tcp_conn_request)
@@ -50,7 +52,9 @@ int syn(function_context *ctx)
 {
 	struct sock *listener = (struct sock *)ARGUMENT(ctx, 2);
 
-	return is_dropped_before(listener) ? 0 : count_if_full(listener);
+	struct sk_buff *skb = (struct sk_buff *)ARGUMENT(ctx, 3);
+
+	return is_dropped_before(listener, skb) ? 0 : count_if_full(listener);
 }
 
 FUNCTION(tcp_v4_syn_recv_sock)

@@ -11,7 +11,7 @@
 #define MIN_SLOT 10 // 1 ms
 #define MAX_SLOT 27 // 134 s
 #define TYPES 4
-#define MAX_SENDING 4096
+#define MAX_SENDING 65536
 
 struct delay_key {
 	u8 family;

@@ -13,12 +13,12 @@ struct retransmit_key {
 	u8 family;
 	u8 scope;
 	u8 type;
-	u8 padding;
+	u8 netns;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FAMILIES *SCOPES *TYPES);
+	__uint(max_entries, FAMILIES *SCOPES *TYPES *NETNSES);
 	__type(key, struct retransmit_key);
 	__type(value, u64);
 } tcp_retransmits_total SEC(".maps");
@@ -26,7 +26,12 @@ struct {
 static __always_inline void count(struct sock_common *common, u8 type, u64 segments)
 {
 	struct peer peer = peer_of(common);
-	struct retransmit_key key = {.family = peer.family, .scope = peer.scope, .type = type};
+	struct retransmit_key key = {
+		.family = peer.family,
+		.scope = peer.scope,
+		.type = type,
+		.netns = netns_of(common),
+	};
 
 	increment_map(&tcp_retransmits_total, &key, segments);
 }

@@ -1,7 +1,8 @@
 // Copyright: linmonitor.stack contributors
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Smoothed round-trip time, sampled when an ACK brings news.
+// Smoothed round-trip time, sampled when an ACK brings news, and once for each
+// connection at its end.
 #include "sock.bpf.h"
 
 #define DROPPED tcp_rtt_dropped_total
@@ -23,7 +24,21 @@ struct {
 	__uint(max_entries, FAMILIES *SCOPES *(MAX_SLOT - MIN_SLOT + 2));
 	__type(key, struct rtt_key);
 	__type(value, u64);
-} tcp_rtt_seconds SEC(".maps");
+} tcp_rtt_seconds SEC(".maps"), tcp_connection_rtt_seconds SEC(".maps");
+
+static __always_inline void sample(void *map, struct sock *sk, struct tcp_sock *tp)
+{
+	u32 srtt = READ(tp, srtt_us) >> 3; // kept in eighths
+	struct rtt_key key = {};
+	struct peer peer;
+
+	if (!srtt)
+		return;
+	peer = peer_of(&sk->__sk_common);
+	key.family = peer.family;
+	key.scope = peer.scope;
+	increment_histogram(map, &key, exp2_slot(srtt, MIN_SLOT, MAX_SLOT), MAX_SLOT, srtt);
+}
 
 TRACEPOINT(tcp_probe)
 int receive(u64 *ctx)
@@ -31,23 +46,23 @@ int receive(u64 *ctx)
 	struct sock *sk = (struct sock *)ctx[0];
 	struct sk_buff *skb = (struct sk_buff *)ctx[1];
 	struct tcp_sock *tp = tcp_sock_of(sk);
-	struct rtt_key key = {};
-	struct peer peer;
-	u32 srtt;
 
 	if (!tp)
 		return 0;
 	// Sequence numbers wrap: later means a positive difference. A segment
 	// that acknowledges nothing new says nothing new about the way.
-	if ((s32)(READ(TCP_SKB_CB(skb), ack_seq) - READ(tp, snd_una)) <= 0)
-		return 0;
-	srtt = READ(tp, srtt_us) >> 3; // kept in eighths
-	if (!srtt)
-		return 0;
-	peer = peer_of(&sk->__sk_common);
-	key.family = peer.family;
-	key.scope = peer.scope;
-	increment_histogram(&tcp_rtt_seconds, &key, exp2_slot(srtt, MIN_SLOT, MAX_SLOT), MAX_SLOT,
-			    srtt);
+	if ((s32)(READ(TCP_SKB_CB(skb), ack_seq) - READ(tp, snd_una)) > 0)
+		sample(&tcp_rtt_seconds, sk, tp);
+	return 0;
+}
+
+TRACEPOINT(tcp_destroy_sock)
+int destroy(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	struct tcp_sock *tp = tcp_sock_of(sk);
+
+	if (tp)
+		sample(&tcp_connection_rtt_seconds, sk, tp);
 	return 0;
 }

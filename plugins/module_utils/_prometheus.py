@@ -1,0 +1,172 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a Prometheus says of itself, and what systemd says of its unit."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from typing import Callable, Dict, List, Tuple
+
+# As AnsibleModule.run_command: exit status, output, errors.
+Run = Callable[[List[str]], Tuple[int, str, str]]
+PROPERTIES = (
+    "ActiveState",
+    "ExecMainStartTimestampMonotonic",
+    "MainPID",
+    "NeedDaemonReload",
+    "UnitFileState",
+)
+RUNNING = ("active", "activating", "reloading")
+PAUSE = 0.5
+RELOAD_SECONDS = 60
+JOURNAL_LINES = 10
+JOURNAL_SECONDS = 10
+# systemd's words for a process that failed.
+ENDED = "Main process exited"
+
+
+class Fault(Exception):
+    """The server is not as it should be; the message is the end of a sentence about it."""
+
+
+class Ended(Fault):
+    """The server's process is no more."""
+
+
+class Replaying(Fault):
+    """The server is not ready yet and works on it."""
+
+
+def ask(url: str) -> Tuple[int, str]:
+    """Return status and text of an answer; the status is 0 where nobody answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+
+
+def loaded(metrics: str) -> Tuple[bool, float]:
+    """Return whether the newest configuration is in use, and when one was last taken."""
+    pattern = r"^prometheus_config_last_reload_(successful|success_timestamp_seconds) (\S+)$"
+    found = dict(re.findall(pattern, metrics, re.MULTILINE))
+    taken = float(found.get("success_timestamp_seconds", 0))
+    return float(found.get("successful", 0)) == 1, taken
+
+
+class Unit:
+    """The server's unit."""
+
+    def __init__(self, name: str, path: str, run: Run) -> None:
+        """Take its name, its file, and what runs commands."""
+        self.name, self.path, self.run = name, path, run
+
+    def systemctl(self, *words: str) -> None:
+        """Do something with it; Fault with systemd's words where that fails."""
+        code, out, err = self.run(["systemctl", *words])
+        if code != 0:
+            raise Fault("systemctl %s failed: %s" % (" ".join(words), (err or out).strip()))
+
+    def state(self) -> Dict[str, str]:
+        """Return what systemd knows of it."""
+        _code, out, _err = self.run(
+            ["systemctl", "show", "--property=" + ",".join(PROPERTIES), self.name]
+        )
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def process(self) -> int:
+        """Return the process that runs, or 0."""
+        state = self.state()
+        return int(state.get("MainPID", 0)) if state.get("ActiveState") in RUNNING else 0
+
+    def outdated(self, program: str) -> bool:
+        """Say whether what runs was started from another unit or program than those on the disk."""
+        state = self.state()
+        try:
+            runs = os.readlink("/proc/%s/exe" % state["MainPID"])
+        except OSError:
+            return True
+        age = time.monotonic() - int(state["ExecMainStartTimestampMonotonic"]) / 1e6
+        # Not the time of the inode: who only changes a mode asks for no restart.
+        written = os.stat(self.path).st_mtime > time.time() - age
+        return written or state["NeedDaemonReload"] == "yes" or runs != os.path.realpath(program)
+
+    def journal(self, since: float, ended: bool) -> str:
+        """Return its last lines; of one that ended, those of its first end, which may come late."""
+        # Not --lines: with a beginning, older versions take the first ones.
+        command = ["journalctl", "--unit=" + self.name, "--since=@%d" % since, "--output=cat"]
+        deadline = time.monotonic() + JOURNAL_SECONDS
+        while True:
+            _code, out, _err = self.run([*command, "--no-pager"])
+            if not ended or ENDED in out or time.monotonic() > deadline:
+                break
+            time.sleep(PAUSE)
+        # After a wrong flag it prints all of its help, which is indented.
+        lines = [line for line in out.splitlines() if not line.startswith((" ", "\t"))]
+        ends = [number for number, line in enumerate(lines, 1) if ENDED in line]
+        if ended and ends:
+            lines = lines[: ends[0]]
+        return "\n".join(lines[-JOURNAL_LINES:])
+
+
+class Server:
+    """The server that a unit runs, at its address."""
+
+    def __init__(self, unit: Unit, url: str, seconds: int) -> None:
+        """Take unit, URL, and how long a start may take."""
+        self.unit, self.url, self.seconds = unit, url, seconds
+
+    def start(self) -> None:
+        """Start it with the unit on the disk, also where it runs, and wait until it is ready."""
+        self.unit.systemctl("daemon-reload")
+        # Where it failed too often before, systemd would refuse.
+        self.unit.run(["systemctl", "reset-failed", self.unit.name])
+        self.unit.systemctl("restart", self.unit.name)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is ready; Fault as soon as it has ended or the time is over."""
+        process = self.unit.process()
+        deadline = time.monotonic() + self.seconds
+        while True:
+            status, _text = ask(self.url + "/-/ready")
+            if process == 0 or self.unit.process() != process:
+                raise Ended("it ended instead of becoming ready")
+            if status == 200:
+                return
+            if time.monotonic() > deadline:
+                if status == 503:
+                    raise Replaying("it is not ready after %d s" % self.seconds)
+                raise Fault(
+                    "%s/-/ready gave no answer for %d s" % (self.url, self.seconds)
+                    if status == 0
+                    else "%s/-/ready answers %d" % (self.url, status)
+                )
+            time.sleep(PAUSE)
+
+    def loaded(self) -> Tuple[bool, float]:
+        """Return whether the newest configuration is in use, and when one was last taken."""
+        return loaded(ask(self.url + "/metrics")[1])
+
+    def reload(self) -> None:
+        """Let it read its files again, and wait until it says that it has taken them."""
+        good, before = self.loaded()
+        self.unit.systemctl("reload", self.unit.name)
+        deadline = time.monotonic() + RELOAD_SECONDS
+        while True:
+            now_good, taken = self.loaded()
+            if now_good and taken > before:
+                return
+            # It says at once that it refuses, unless it had refused something before too.
+            refused = good and not now_good and taken == before
+            if refused or time.monotonic() > deadline:
+                raise Fault("it does not take its configuration")
+            time.sleep(PAUSE)

@@ -1,0 +1,83 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Print what each role costs in a run that changes nothing, in numbers that no load changes.
+
+Modules are what runs on the host; ssh counts every command over the connection, transfers and the
+question for the host's Python included. The end is 1 where a role costs more than it may.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.lab import prometheus
+from tests.lab.artifact import cached
+from tests.lab.hosts import CHECKOUT, Lab
+
+GROUPS = ("linmonitor_targets", "linmonitor_prometheus")
+TASK = re.compile(r"^TASK \[(?:linmonitor\.stack\.(\w+) : )?")
+# What Ansible runs a module with, from standard input or from a file that it sent.
+MODULE = re.compile(r"python[\d.]*( \S*AnsiballZ_\S+)? && sleep 0")
+# Modules and ssh executions that a role may cost.
+LIMITS = {"ebpf_exporter": (3, 20), "prometheus": (8, 20)}
+
+
+def executions(log: str) -> dict[str, tuple[int, int]]:
+    """Return modules and ssh executions by role, of a log with verbosity 3; those of plays ''."""
+    modules, commands, role = Counter(), Counter(), ""
+    for line in log.splitlines():
+        if found := TASK.match(line):
+            role = found[1] or ""
+        elif "SSH: EXEC" in line:
+            commands[role] += 1
+            modules[role] += MODULE.search(line) is not None
+    return {role: (modules[role], commands[role]) for role in commands}
+
+
+def play(inventory: Path, **environment: str) -> str:
+    """Deploy; return the output, and refuse to go on after a failure."""
+    environment = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), **environment}
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(inventory),
+            "--extra-vars", json.dumps(prometheus.handed_in()), "site.yml",
+        ],
+        cwd=CHECKOUT, env=os.environ | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise SystemExit(done.stdout[-3000:])
+    return done.stdout
+
+
+def main() -> int:
+    """Deploy to one host twice, print the table, judge it."""
+    cached()
+    lab = Lab("bench-roles")
+    try:
+        inventory = lab.up({"box": "bookworm"}, {group: ["box"] for group in GROUPS})
+        play(inventory)
+        # Names of tasks come before what they do only where those that are skipped have one too.
+        log = play(inventory, ANSIBLE_VERBOSITY="3", ANSIBLE_DISPLAY_SKIPPED_HOSTS="true")
+    finally:
+        lab.down()
+    print("role            modules  ssh")
+    for role, (modules, commands) in sorted(executions(log).items()):
+        print(f"{role or '(plays)':15} {modules:7} {commands:4}")
+    over = [
+        role
+        for role, counted in executions(log).items()
+        if any(cost > most for cost, most in zip(counted, LIMITS.get(role, counted), strict=True))
+    ]
+    print(f"over what they may cost: {', '.join(over) or 'none'}")
+    return int(bool(over))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
