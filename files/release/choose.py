@@ -333,7 +333,7 @@ def status() -> int:
         result = main()
         sys.stdout.flush()
     except SystemExit as end:  # of argparse, with an explanation
-        return FAILED_TO_CHOOSE if end.code else CHOSEN
+        return CHOSEN if end.code in (None, 0) else FAILED_TO_CHOOSE
     except BaseException:
         traceback.print_exc()
         return FAILED_TO_CHOOSE

@@ -39,9 +39,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict[str, Any]:
         """Return the facts, and a failure where the role cannot work."""
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        arguments = self.validate_argument_spec(
             {"architectures": {"type": "list", "elements": "str", "default": []}}
-        )
+        )[1]
         answer = self._execute_module(
             "ansible.legacy.setup", module_args={"gather_subset": SUBSET}, task_vars=task_vars
         )

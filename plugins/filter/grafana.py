@@ -1,122 +1,29 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters that look at keys, dashboards, settings and others' files on the controller."""
+"""Filters that look at dashboards, settings and others' files on the controller."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import configparser
 import hashlib
 import json
 import re
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 DOCUMENTATION = r"""
 name: grafana
-short_description: Look at keys, dashboards and settings before a host is touched
+short_description: Look at dashboards, settings and others' files before a host is touched
 version_added: 1.0.0
 description:
   - Used by the grafana role, by C(playbooks/grafana.yml) and by C(playbooks/verify.yml).
   - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
-
-# OpenPGP (RFC 4880): packet tags, and the self-signature's subpacket with the lifetime.
-SIGNATURE = 2
-PUBLIC_KEY = 6
-USER_ID = 13
-PUBLIC_SUBKEY = 14
-KEY_EXPIRATION = 9
-WARNING_DAYS = 90
-ARMOR = re.compile(
-    r"-----BEGIN PGP PUBLIC KEY BLOCK-----.*?\n\s*\n(.*?)\n(?:=.{4}\s*\n)?-----END", re.S
-)
-
-
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    """Read a length of one, two or five octets; return it and where the body starts."""
-    first = data[at]
-    if first < 192:
-        return first, at + 1
-    if first < 255:
-        return ((first - 192) << 8) + data[at + 1] + 192, at + 2
-    return int.from_bytes(data[at + 1 : at + 5], "big"), at + 5
-
-
-def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give the tag and body of each packet."""
-    at = 0
-    while at < len(data):
-        header = data[at]
-        if header & 0x40:
-            tag = header & 0x3F
-            size, start = _length(data, at + 1)
-        else:
-            tag = header >> 2 & 0x0F
-            octets = 1 << (header & 3)
-            size, start = int.from_bytes(data[at + 1 : at + 1 + octets], "big"), at + 1 + octets
-        yield tag, data[start : start + size]
-        at = start + size
-
-
-def _lifetime(signature: bytes) -> int | None:
-    """Return the seconds that a version 4 self-signature lets a key live."""
-    if signature[0] != 4:
-        return None
-    size = int.from_bytes(signature[4:6], "big")
-    hashed, at = signature[6 : 6 + size], 0
-    while at < len(hashed):
-        octets, start = _length(hashed, at)
-        if hashed[start] & 0x7F == KEY_EXPIRATION:
-            return int.from_bytes(hashed[start + 1 : start + octets], "big")
-        at = start + octets
-    return None
-
-
-def openpgp_keys(text: str) -> list[dict]:
-    """Return the primary keys of a file: fingerprint and expiry (epoch, or None).
-
-    A file that is not armoured is given as Latin-1, one character for each of its bytes.
-    """
-    keys: list[dict] = []
-    blocks = ARMOR.findall(text.replace("\r", ""))
-    binary = not blocks and text[:1] >= "\x80"
-    for block in [text] if binary else blocks:
-        try:
-            content = block.encode("latin-1") if binary else base64.b64decode(block, validate=False)
-            packets = list(_packets(content))
-        except (binascii.Error, IndexError, UnicodeEncodeError):
-            continue
-        created, of_primary = 0, False
-        for tag, body in packets:
-            if tag == PUBLIC_KEY:
-                digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)
-                keys.append({"fingerprint": digest.hexdigest().upper(), "expires": None})
-                created = int.from_bytes(body[1:5], "big")
-            of_primary = (of_primary or tag == PUBLIC_KEY) and tag != PUBLIC_SUBKEY
-            if tag == SIGNATURE and of_primary and keys and (lifetime := _lifetime(body)):
-                keys[-1]["expires"] = created + lifetime
-    return keys
-
-
-def judge_key(text: str, fingerprint: str, now: float | None = None) -> dict:
-    """Say what is wrong with a repository's key, and on which day it expires if that is soon."""
-    now = time.time() if now is None else now
-    keys, wanted = openpgp_keys(text), fingerprint.upper()
-    found = ", ".join(key["fingerprint"] for key in keys) or "no key"
-    if [key["fingerprint"] for key in keys] != [wanted]:
-        return {"fault": f"it holds {found}, expected is {wanted} alone", "expiring": ""}
-    expires = keys[0]["expires"]
-    if expires is None or expires - now > WARNING_DAYS * 86400:
-        return {"fault": "", "expiring": ""}
-    day = time.strftime("%Y-%m-%d", time.gmtime(expires))
-    return {"fault": f"it expired on {day}" if expires <= now else "", "expiring": day}
 
 
 def apt_signed_by(texts: list[str], url: str) -> str:
@@ -141,15 +48,17 @@ def apt_signed_by(texts: list[str], url: str) -> str:
 OURS = "linmonitor"
 
 
-def provisioned_datasources(files: list[dict]) -> list[dict]:
+def provisioned_datasources(contents: Mapping[str, str], folder: str) -> list[dict]:
     """Return what others' files of datasources hold: where, whether a default, whether our name.
 
     A file that is no YAML holds nothing; it is Grafana itself that refuses it.
     """
     found = []
-    for file in files:
+    for path, encoded in contents.items():
+        if not path.startswith(f"{folder}/") or path == f"{folder}/{OURS}.yml":
+            continue
         try:
-            content = yaml.safe_load(base64.b64decode(file["content"])) or {}
+            content = yaml.safe_load(base64.b64decode(encoded)) or {}
             listed = content.get("datasources") or []
         except (yaml.YAMLError, AttributeError):
             continue
@@ -160,7 +69,7 @@ def provisioned_datasources(files: list[dict]) -> list[dict]:
             default = str(source.get("isDefault", source.get("is_default", False))).lower()
             found.append(
                 {
-                    "where": f"{source.get('name')!r} in {file['item']['path']}",
+                    "where": f"{source.get('name')!r} in {path}",
                     "default": default not in ("false", "no", "off", "0", "none", ""),
                     "claims": OURS in (source.get("name"), source.get("uid")),
                 }
@@ -284,6 +193,36 @@ def dashboards(folder: str) -> list[dict]:
     return found
 
 
+def changed_dashboards(
+    found: list[dict], there: list[dict], folder: str, group: str
+) -> list[dict[str, str]]:
+    """Return those dashboards, as files to write, that a host has not or has otherwise."""
+    same = {(file["path"], file["checksum"]) for file in there}
+    return [
+        {
+            "path": f"{folder}/{seen['file']}",
+            "content": Path(seen["path"]).read_text(encoding="utf-8"),
+            "group": group,
+            "mode": "0640",
+        }
+        for seen in found
+        if (f"{folder}/{seen['file']}", seen["checksum"]) not in same
+    ]
+
+
+def untouched_samples(contents: Mapping[str, str], folder: str, originals: str) -> list[str]:
+    """Return those files of a folder that are the package's own, or hold nothing but comments."""
+    found = []
+    for path, encoded in contents.items():
+        if not path.startswith(f"{folder}/"):
+            continue
+        lines = base64.b64decode(encoded).decode(errors="replace").splitlines()
+        silent = all(not line.strip() or line.lstrip().startswith("#") for line in lines)
+        if silent or contents.get(originals + path[len(folder) :]) == encoded:
+            found.append(path)
+    return found
+
+
 def entry(edition: str, channel: str, version: str, architecture: str) -> str:
     """Return the cache's folder of a package; without a version the newest one was asked for."""
     return f"grafana/{edition}-{channel}-{version or 'newest'}-{architecture}"
@@ -321,7 +260,8 @@ class FilterModule:
             "grafana_claims": claims,
             "grafana_dashboards": dashboards,
             "grafana_datasources": provisioned_datasources,
+            "grafana_files": changed_dashboards,
             "grafana_entry": lambda asked: entry(*asked),
-            "grafana_key": judge_key,
+            "grafana_samples": untouched_samples,
             "grafana_settings_diff": settings_diff,
         }

@@ -24,12 +24,25 @@ attributes:
   diff_mode:
     support: N/A
     description: It changes nothing.
+options:
+  wait_seconds:
+    description: >-
+      How long to wait for a unit that starts, until it is RV(healthy) or RV(given_up). One with
+      another answer than that, or without RV(url), is not waited for.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
 - name: Ask which Grafana is there
   linmonitor.stack.grafana_info:
   register: grafana
+
+- name: Wait for one that was just started
+  linmonitor.stack.grafana_info:
+    wait_seconds: 60
+  register: started
+  failed_when: not started.healthy
 
 - name: Show which datasources are the default of their organisation
   ansible.builtin.debug:
@@ -80,6 +93,10 @@ answers_version:
   description: The version that it says it is; empty where it does not answer.
   returned: always
   type: str
+process:
+  description: Number of its process; 0 where none runs.
+  returned: always
+  type: int
 enabled:
   description: Whether the unit starts at boot.
   returned: always
@@ -148,18 +165,20 @@ import os
 import re
 import sqlite3
 import ssl
+import time
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
 
 PACKAGES = ("grafana", "grafana-enterprise")
 PROPERTIES = (
-    "LoadState", "ActiveState", "NRestarts", "UnitFileState", "User", "Group", "Environment",
-    "EnvironmentFiles", "ExecStart", "WorkingDirectory",
+    "LoadState", "ActiveState", "MainPID", "NRestarts", "UnitFileState", "User", "Group",
+    "Environment", "EnvironmentFiles", "ExecStart", "WorkingDirectory",
 )  # fmt: skip
 # Starts by systemd itself without anybody's doing, after which it is not worth to wait longer.
 RESTARTS = 4
 ANSWER_SECONDS = 5
+PAUSE_SECONDS = 0.5
 UNIT = "grafana-server.service"
 CONFIG = "/etc/grafana/grafana.ini"
 # What the unit of the packages passes, for a host that has none yet.
@@ -344,30 +363,48 @@ def package(listed):
     return dict(name="", version="", held=False)
 
 
+def properties(text):
+    # type: (str) -> dict
+    """Return what systemctl shows of the unit."""
+    shown = {}  # type: dict[str, str]
+    for line in text.splitlines():
+        name, _mark, value = line.partition("=")
+        # EnvironmentFiles comes once per file.
+        shown[name] = "%s\n%s" % (shown[name], value) if name in shown else value
+    return shown
+
+
 def main():
     """Run the module."""
-    module = AnsibleModule(argument_spec=dict(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=dict(wait_seconds=dict(type="int", default=0)), supports_check_mode=True
+    )
 
     def run(*command):
         if module.get_bin_path(command[0]) is None:
             return ""
         return module.run_command(list(command), environ_update={"LC_ALL": "C"})[1]
 
+    def look():
+        shown = properties(run("systemctl", "show", "--property=" + ",".join(PROPERTIES), UNIT))
+        active = shown.get("ActiveState") in ("active", "activating", "reloading")
+        loaded = shown.get("LoadState") == "loaded"
+        settings = Settings(shown if loaded else PACKAGED)
+        url = settings.listener()[1] if active else ""
+        said = health(url) if url else {}
+        waits = bool(url) and not said and not given_up(shown)
+        return shown, loaded, active, settings, said, waits
+
+    deadline = time.time() + module.params["wait_seconds"]
+    shown, loaded, active, settings, said, waits = look()
+    while waits and time.time() < deadline:
+        time.sleep(PAUSE_SECONDS)
+        shown, loaded, active, settings, said, waits = look()
     form = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\\n"
-    listed = run("dpkg-query", "--show", "--showformat=" + form, *PACKAGES)
-    shown = {}
-    for line in run("systemctl", "show", "--property=" + ",".join(PROPERTIES), UNIT).splitlines():
-        name, _mark, value = line.partition("=")
-        # EnvironmentFiles comes once per file.
-        shown[name] = "%s\n%s" % (shown[name], value) if name in shown else value
-    loaded = shown.get("LoadState") == "loaded"
-    shown = shown if loaded else PACKAGED
-    settings = Settings(shown)
-    found = package(listed)
+    found = package(run("dpkg-query", "--show", "--showformat=" + form, *PACKAGES))
     known, whole = datasources(settings.database())
     listen, url = settings.listener()
-    active = shown.get("ActiveState") in ("active", "activating", "reloading")
-    said = health(url) if active and url else {}
+    shown = shown if loaded else PACKAGED
     module.exit_json(
         changed=False,
         package=found,
@@ -376,6 +413,7 @@ def main():
         active=active,
         given_up=given_up(shown),
         healthy=said.get("database") == "ok",
+        process=int(shown.get("MainPID") or 0),
         answers_version=str(said.get("version") or ""),
         enabled=shown.get("UnitFileState", "").startswith("enabled"),
         user=shown.get("User") or "root",

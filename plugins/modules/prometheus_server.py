@@ -172,7 +172,8 @@ def present(path: str, folder: bool = False) -> Optional[Entry]:
 
 def put(entry: Entry) -> None:
     """Write a file by one rename, or make a folder."""
-    assert entry.owner is not None and entry.group is not None
+    if entry.owner is None or entry.group is None:
+        raise LookupError(f"There is no user or group yet that {entry.path} could belong to.")
     if entry.content is None:
         os.makedirs(entry.path, exist_ok=True)
         os.chown(entry.path, entry.owner, entry.group)

@@ -41,6 +41,11 @@ DEFAULTS = {
 }
 
 
+UNIT = "usr/lib/systemd/system/grafana-server.service"
+CONFFILES = ("etc/default/grafana-server", "etc/init.d/grafana-server", UNIT)
+SAMPLES = ("access-control", "alerting", "dashboards", "datasources", "plugins")
+
+
 def run(*command: str, stdin: bytes = b"", **environment: str) -> bytes:
     """Return a command's output; its error text goes to ours."""
     done = subprocess.run(
@@ -64,26 +69,26 @@ def build_package(folder: Path, name: str, version: str) -> Path:
         """
     files = {
         "DEBIAN/control": textwrap.dedent(control),
-        "DEBIAN/conffiles": "/etc/default/grafana-server\n",
+        "DEBIAN/conffiles": "".join(f"/{path}\n" for path in CONFFILES),
         "DEBIAN/postinst": (SOURCES / "postinst").read_text(),
-        "DEBIAN/prerm": (SOURCES / "prerm").read_text(),
         "etc/default/grafana-server": "".join(f"{k}={v}\n" for k, v in DEFAULTS.items()),
         "usr/share/grafana/VERSION": version.replace("~", "-") + "\n",
         "usr/share/grafana/bin/server.py": (SOURCES / "server.py").read_text(),
         "usr/share/grafana/conf/sample.ini": "; the stand-in's sample\n",
-        "usr/share/grafana/conf/sample.yaml": "# the stand-in's sample\n",
-        "usr/share/grafana/conf/ldap.toml": "# the stand-in's sample\n",
-        "usr/lib/systemd/system/grafana-server.service": (
-            SOURCES / "grafana-server.service"
-        ).read_text(),
+        "usr/share/grafana/conf/ldap.toml": '[[servers]]\nhost = "127.0.0.1"\n',
+        "etc/init.d/grafana-server": (SOURCES / "init").read_text(),
+        UNIT: (SOURCES / "grafana-server.service").read_text(),
     }
+    for kind in SAMPLES:
+        sample = f"usr/share/grafana/conf/provisioning/{kind}/sample.yaml"
+        files[sample] = f"# the stand-in's sample of {version}\n"
     package = folder / f"{name}_{version}_all.deb"
     with tempfile.TemporaryDirectory() as scratch:
         for path, content in files.items():
             file = Path(scratch) / "root" / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
-            file.chmod(0o755 if file.name in ("postinst", "prerm") else 0o644)
+            file.chmod(0o755 if content.startswith("#!") else 0o644)
         (Path(scratch) / "root/etc/grafana").mkdir(parents=True)
         root = str(Path(scratch) / "root")
         Path(root).chmod(0o755)

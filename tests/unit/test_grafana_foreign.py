@@ -14,9 +14,9 @@ import pytest
 from ansible_collections.linmonitor.stack.plugins.filter.grafana import (
     apt_signed_by,
     claims,
-    openpgp_keys,
     provisioned_datasources,
     settings_diff,
+    untouched_samples,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import grafana_info
 
@@ -43,21 +43,13 @@ def test_key_of_an_entry_of_apt(text, named):
     assert found == named.replace("\n ", "\n")
 
 
-def test_keys_without_armour_are_read():
-    body = b"\x04\x00\x00\x00\x01\x01\x00\x08\xff\x00\x08\xff"
-    binary = (b"\x99" + len(body).to_bytes(2, "big") + body).decode("latin-1")
-    (key,) = openpgp_keys(binary)
-    assert len(key["fingerprint"]) == 40
-
-
-def files(*texts: str) -> list[dict]:
-    return [
-        {
-            "item": {"path": f"/etc/{number}.yaml"},
-            "content": base64.b64encode(text.encode()).decode(),
-        }
-        for number, text in enumerate(texts)
-    ]
+def files(*texts: str) -> dict[str, str]:
+    named = {f"/p/{number}.yaml": text for number, text in enumerate(texts)}
+    unseen = {"/p/linmonitor.yml": "datasources: [{name: linmonitor, isDefault: true}]"}
+    unseen["/etc/grafana.ini"] = "datasources: [{name: B, isDefault: true}]"
+    return {
+        path: base64.b64encode(text.encode()).decode() for path, text in (unseen | named).items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,10 +70,10 @@ def files(*texts: str) -> list[dict]:
     ],
 )
 def test_datasources_of_others(text, default, ours):
-    found = provisioned_datasources(files("", text))
+    found = provisioned_datasources(files("", text), "/p")
     assert any(source["default"] for source in found) == default
     assert [source["where"] for source in found if source["claims"]] == (
-        [f"{found[0]['where'].split(' in ')[0]} in /etc/1.yaml"] if ours else []
+        [f"{found[0]['where'].split(' in ')[0]} in /p/1.yaml"] if ours else []
     )
 
 
@@ -99,6 +91,20 @@ def test_datasources_of_others(text, default, ours):
 def test_datasources_of_the_database_that_are_not_ours(name, uid, read_only, org, ours):
     source = {"name": name, "uid": uid, "read_only": read_only, "org_id": org, "is_default": False}
     assert bool(claims([source])) is not ours
+
+
+def test_samples_that_somebody_changed_are_kept():
+    texts = {
+        "/etc/a": "[servers]\n",
+        "/share/a": "[servers]\n",
+        "/etc/b": "[servers]\nmine\n",
+        "/share/b": "[servers]\n",
+        "/etc/older": "# sample\n\n  # of an older version\n",
+        "/share/older": "# sample\n",
+        "/etc/mine": "mine\n",
+    }
+    contents = {path: base64.b64encode(text.encode()).decode() for path, text in texts.items()}
+    assert untouched_samples(contents, "/etc", "/share") == ["/etc/a", "/etc/older"]
 
 
 SECRETS = {

@@ -9,7 +9,11 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.filter.grafana import bundled_package, dashboards
+from ansible_collections.linmonitor.stack.plugins.filter.grafana import (
+    bundled_package,
+    changed_dashboards,
+    dashboards,
+)
 from role_play import CHECKOUT, play
 
 ROLE = CHECKOUT / "roles/grafana"
@@ -121,6 +125,19 @@ def test_dashboards(tmp_path, files, fault):
     faults = {seen["fault"] for seen in dashboards(str(tmp_path))} - {""}
     assert len(faults) == bool(fault)
     assert all(fault in found for found in faults)
+
+
+def test_dashboards_that_the_host_has_are_not_written(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.json").write_text(json.dumps({"uid": name, "title": name}))
+    found = dashboards(str(tmp_path))
+    there = [{"path": f"/d/{seen['file']}", "checksum": seen["checksum"]} for seen in found]
+    assert changed_dashboards(found, there, "/d", "g") == []
+    # The right content under another name is not enough.
+    there[0]["path"], there[1]["path"] = there[1]["path"], there[0]["path"]
+    written = changed_dashboards(found, there, "/d", "g")
+    assert [json.loads(file["content"])["uid"] for file in written] == ["a", "b"]
+    assert {file["group"] for file in written} == {"g"}
 
 
 def test_dashboards_of_the_collection_are_good():

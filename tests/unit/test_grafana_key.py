@@ -1,79 +1,67 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The judgement of a repository's key, against keys that gpg makes."""
+"""The role's own tasks let this machine's apt judge repositories that gpg signed."""
 
 from __future__ import annotations
 
-import calendar
-import tempfile
+import json
+import shutil
+from pathlib import Path
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.filter.grafana import judge_key
+from role_play import CHECKOUT, play
 
-from tests.grafana.repository import Key
+from tests.grafana import repository
 
-BORN = calendar.timegm((2020, 1, 1, 0, 0, 0))
-DAY = 86400
+TRUST = str(CHECKOUT / "roles/grafana/tasks/trust.yml")
+# Repository, keys that it offers, and the key that is pinned.
+CASES = {
+    "pinned": ("stable", ("stable",), "stable", ""),
+    "pinned among others": ("stable", ("foreign", "stable"), "stable", ""),
+    "other": ("foreign", ("foreign",), "stable", "signed by the key"),
+    "other, offered beside the pinned": ("foreign", ("stable", "foreign"), "stable", "signed by"),
+    "no signature": ("unsigned", ("stable",), "stable", "is not signed"),
+    "no key": ("stable", (), "stable", "signed by the key"),
+}
 
 
 @pytest.fixture(scope="module")
-def keys():
-    with tempfile.TemporaryDirectory(prefix="gpg") as home:
-        limited = Key.make(home, "limited", "20200101T000000", "200d")
-        endless = Key.make(home, "endless")
-        yield {
-            "limited": (limited.fingerprint, limited.public().decode()),
-            "endless": (endless.fingerprint, endless.public().decode()),
+def judged(tmp_path_factory) -> dict[str, str]:
+    """Let apt judge every case in one run; return what the role says."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("needs apt-get")
+    scratch = tmp_path_factory.mktemp("apt")
+    repository.build(scratch / "repositories")
+    # apt reads local repositories as another user.
+    for folder in (scratch, *scratch.parents[:2]):
+        folder.chmod(0o755)
+    fingerprints = json.loads((scratch / "repositories/keys.json").read_text())
+    tasks: list[dict] = [{"ansible.builtin.set_fact": {"said": {}}}]
+    for name, (served, offered, pinned, _) in CASES.items():
+        keys = (scratch / "repositories" / key / "gpg.key" for key in offered)
+        given = {
+            "grafana_apt_url": f"file:{scratch}/repositories/{served}",
+            "grafana_apt_key_fingerprint": fingerprints[pinned].lower(),
+            "__grafana_key": "".join(key.read_text() for key in keys) or "<html>",
+            "__grafana_borrowed": False,
         }
+        words = "{{ said | combine({case: ansible_failed_result.msg}) }}"
+        remove = {"path": "{{ __grafana_draft.path }}", "state": "absent"}
+        tasks.append(
+            {
+                "block": [{"ansible.builtin.include_tasks": TRUST}],
+                "rescue": [{"ansible.builtin.set_fact": {"said": words}}],
+                "always": [{"ansible.builtin.file": remove}],
+                "vars": given | {"case": name},
+            }
+        )
+    written = {"content": "{{ said | to_json }}", "dest": f"{scratch}/said.json"}
+    play(scratch, ("grafana",), [*tasks, {"ansible.builtin.copy": written}])
+    return json.loads(Path(scratch / "said.json").read_text())
 
 
-def judge(keys, name: str, day: float = 0) -> dict:
-    fingerprint, text = keys[name]
-    return judge_key(text, fingerprint, BORN + day * DAY)
-
-
-def test_the_pinned_key_is_accepted(keys):
-    assert judge(keys, "endless", 9999) == {"fault": "", "expiring": ""}
-
-
-@pytest.mark.parametrize(
-    ("day", "fault", "expiring"),
-    [
-        (109, "", ""),
-        (111, "", "2020-07-19"),
-        (199, "", "2020-07-19"),
-        (201, "it expired on 2020-07-19", "2020-07-19"),
-    ],
-)
-def test_expiry_is_seen_ninety_days_ahead(keys, day, fault, expiring):
-    assert judge(keys, "limited", day) == {"fault": fault, "expiring": expiring}
-
-
-def test_another_key_is_refused(keys):
-    (wanted, _), (foreign, text) = keys["limited"], keys["endless"]
-    assert judge_key(text, wanted)["fault"] == f"it holds {foreign}, expected is {wanted} alone"
-
-
-def test_the_pinned_key_with_a_companion_is_refused(keys):
-    text = keys["endless"][1] + keys["limited"][1]
-    assert "alone" in judge_key(text, keys["endless"][0])["fault"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "<html>404</html>",
-        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n!!!!\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----",
-        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQEN\n=AAAA\n-----END PGP PUBLIC KEY BLOCK-----",
-    ],
-)
-def test_what_is_no_key_is_refused(keys, text):
-    fingerprint = keys["endless"][0]
-    assert judge_key(text, fingerprint)["fault"]
-
-
-def test_a_key_that_was_cut_off_is_refused(keys):
-    fingerprint, text = keys["endless"]
-    lines = text.splitlines()
-    assert judge_key("\n".join([*lines[:5], *lines[-2:]]), fingerprint)["fault"]
+@pytest.mark.parametrize("case", CASES)
+def test_apt_accepts_what_the_pinned_key_signed_and_nothing_else(judged, case):
+    expected = CASES[case][3]
+    assert (case in judged) == bool(expected)
+    assert expected in judged.get(case, "")

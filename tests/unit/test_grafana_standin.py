@@ -250,9 +250,21 @@ def test_package_scripts_do_what_is_assumed():
     ):
         assert step in postinst
     assert "systemctl start" not in postinst
-    prerm = (repository.SOURCES / "prerm").read_text()
-    assert "systemctl stop" in prerm
-    assert "systemctl disable" in prerm
+
+
+def test_conffiles_are_those_of_the_real_package(tmp_path):
+    package = str(repository.build_package(tmp_path, "grafana", "1.0"))
+    repository.run("dpkg-deb", "--control", package, str(tmp_path / "control"))
+    assert sorted(file.name for file in (tmp_path / "control").iterdir()) == [
+        "conffiles",
+        "control",
+        "postinst",
+    ]
+    assert (tmp_path / "control/conffiles").read_text().split() == [
+        "/etc/default/grafana-server",
+        "/etc/init.d/grafana-server",
+        "/usr/lib/systemd/system/grafana-server.service",
+    ]
 
 
 def test_editions_conflict_and_share_paths(tmp_path):

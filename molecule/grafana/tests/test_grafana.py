@@ -114,9 +114,10 @@ def test_no_secret_was_ever_shown():
 
 
 def test_repository_is_bound_to_its_key(host):
+    fingerprint = json.loads((SCRATCH / "repositories/keys.json").read_text())["stable"]
     sources = host.file("/etc/apt/sources.list.d/linmonitor-grafana.sources").content_string
     assert "Suites: beta\n" in sources
-    assert "Signed-By: /etc/apt/keyrings/linmonitor-grafana.asc\n" in sources
+    assert f"Signed-By: /etc/apt/keyrings/linmonitor-grafana.asc {fingerprint}\n" in sources
 
 
 def test_pin_is_gone_where_no_version_is_asked_for(host):
