@@ -39,6 +39,7 @@ def on_artifact(*module: str) -> list[str]:
     return ["python", "-m", "tests.lab.artifact", "python", "-m", *module]
 
 
+C_FILES = [str(path) for path in sorted(CHECKOUT.glob("files/bpf/*/*.[ch]"))]
 # What `make test` runs.
 TEST = ("lint", "unit", "default", "short-matrix", "rules")
 # In the order of what they are worth, with their minutes. Grafana is a stand-in in all of them.
@@ -62,6 +63,7 @@ PARTS: dict[str, Part] = {
             ["yamllint", "--strict", "."],
             ["ruff", "check", "."],
             ["ruff", "format", "--check", "."],
+            ["clang-format", "--dry-run", "-Werror", *C_FILES],
             ["mypy"],
             ["antsibull-changelog", "lint"],
             # A home of its own: it installs a copy of the collection there and lints against that.

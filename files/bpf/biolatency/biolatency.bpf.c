@@ -27,15 +27,14 @@ int requeue(u64 *ctx)
 }
 
 TRACEPOINT(block_rq_complete)
-int complete(u64 *ctx)
+int BPF_PROG(complete, struct request *rq, int error, u32 bytes)
 {
-	struct request *rq = (struct request *)ctx[0];
-	u32 error = ctx[1], bytes = ctx[2], operation;
-	struct start *start = start_of(number_of(rq));
 	u64 now = bpf_ktime_get_ns(), issued = 0, birth;
+	struct start *start = start_of(number_of(rq));
 	struct owner wanted;
 	struct part *part;
 	struct end end;
+	u32 operation;
 	bool whole;
 
 	if (!start)

@@ -33,7 +33,7 @@ struct request {
 	u64 start_time_ns;
 } __relocated;
 
-// Up to 5.16 the request itself named its disk.
+// Up to 5.16 the request itself named its disk (until f3fa33acca9f).
 struct request___disk {
 	struct gendisk *rq_disk;
 } __relocated;
@@ -94,11 +94,12 @@ static __always_inline u64 birth_of(struct request *rq, const struct end *end, u
 }
 
 // Before 5.10.137 (stable) and 5.11 two of the tracepoints passed the queue
-// first. The number of arguments is asked from the kernel's own types: a
+// first (until a54895fa057c). The number of arguments is asked from the kernel's own types: a
 // version number would be wrong for backports.
 typedef void (*btf_trace_block_rq_issue___queue)(void *, struct request_queue *, struct request *);
 typedef void (*btf_trace_block_rq_requeue___queue)(void *, struct request_queue *,
 						   struct request *);
 
 #define REQUEST_OF(event, ctx)                                                                     \
-	((struct request *)(bpf_core_type_exists(btf_trace_##event##___queue) ? (ctx)[1] : (ctx)[0]))
+	((struct request *)(bpf_core_type_exists(btf_trace_##event##___queue) ? (ctx)[1] :         \
+										(ctx)[0]))

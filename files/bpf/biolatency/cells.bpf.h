@@ -28,11 +28,11 @@ struct owner {
 
 struct part {
 	u64 device[SLOTS]; // from issue to completion
-	u64 total[SLOTS];  // from birth to completion
+	u64 total[SLOTS]; // from birth to completion
 	u64 errors;
 	struct owner owner; // the same in all parts
-	u64 claims;	    // in the first part only
-	u64 state;	    // of being published
+	u64 claims; // in the first part only
+	u64 state; // of being published
 };
 
 struct {

@@ -8,7 +8,7 @@
 
 #include "cells.bpf.h"
 
-#define TICKS 25	// between two publications: 25 to 250 ms
+#define TICKS 25 // between two publications: 25 to 250 ms
 #define CELLS_AT_ONCE 8 // some 30 us
 
 struct key {
@@ -112,7 +112,7 @@ __noinline int publish_cell(u32 cell)
 }
 
 TRACEPOINT(hrtimer_expire_entry)
-int publish(u64 *ctx)
+int BPF_PROG(publish)
 {
 	u64 now = bpf_jiffies64();
 

@@ -35,22 +35,27 @@ enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
 
 #define __relocated __attribute__((preserve_access_index))
 
 // One source, several ways in: tracepoints as tp_btf or raw_tp, functions as
 // fentry or kprobe. With types (tp_btf, fentry) a program follows pointers
-// itself; without, it copies through a helper, which costs more.
+// itself; without, it copies through a helper, which costs more. A program on
+// a tracepoint takes its arguments by BPF_PROG, one on a function by
+// BPF_FUNCTION.
 #if defined(VARIANT_TP_BTF) || defined(VARIANT_FENTRY)
 #define TYPED
 #define TRACEPOINT(name) SEC("tp_btf/" #name)
 #define FUNCTION(name) SEC("fentry/" #name)
 #define FUNCTION_EXIT(name) SEC("fexit/" #name)
+#define BPF_FUNCTION BPF_PROG
 #define READ(pointer, ...) ___arrow(pointer, __VA_ARGS__)
 #else
 #define TRACEPOINT(name) SEC("raw_tp/" #name)
 #define FUNCTION(name) SEC("kprobe/" #name)
 #define FUNCTION_EXIT(name) SEC("kretprobe/" #name)
+#define BPF_FUNCTION BPF_KPROBE
 #define READ(pointer, ...) BPF_CORE_READ(pointer, __VA_ARGS__)
 #endif
 

@@ -1,23 +1,18 @@
 // Copyright: linmonitor.stack contributors
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// What a program on a function finds: its arguments, and for a kprobe, which
-// gets registers, the function's own address.
+// The registers that a kprobe gets, with the names that libbpf's macros use,
+// and the function's own address.
 #pragma once
 
 #include "kernel.bpf.h"
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
-	unsigned long ax, cx, dx, si, di;
-	unsigned long orig_ax, ip, cs, flags, sp, ss;
+	unsigned long r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8;
+	unsigned long rax, rcx, rdx, rsi, rdi;
+	unsigned long orig_rax, rip, cs, eflags, rsp, ss;
 };
-#define KPROBE_ARG0 di
-#define KPROBE_ARG1 si
-#define KPROBE_ARG2 dx
-#define KPROBE_ARG3 cx
-#define KPROBE_RESULT ax
 
 // The trap is one byte long and ip points behind it. Where functions begin
 // with a landing pad for indirect calls, the trap lies behind its four bytes:
@@ -33,15 +28,10 @@ static __always_inline u64 kprobe_function(u64 ip)
 	return ip;
 }
 #elif defined(__TARGET_ARCH_arm64)
-struct pt_regs {
+struct user_pt_regs {
 	u64 regs[31];
 	u64 sp, pc, pstate;
 };
-#define KPROBE_ARG0 regs[0]
-#define KPROBE_ARG1 regs[1]
-#define KPROBE_ARG2 regs[2]
-#define KPROBE_ARG3 regs[3]
-#define KPROBE_RESULT regs[0]
 
 static __always_inline u64 kprobe_function(u64 ip)
 {
@@ -54,12 +44,3 @@ static __always_inline u64 kprobe_function(u64 ip)
 // From a kprobe's ip to the address that /proc/kallsyms names, for a label
 // decoded by ksym.
 #define KPROBE_REGS_IP_FIX(ip) kprobe_function(ip)
-
-// Arguments of a function, by number, whichever way the program came in.
-#ifdef TYPED
-typedef u64 function_context;
-#define ARGUMENT(ctx, n) ((ctx)[n])
-#else
-typedef struct pt_regs function_context;
-#define ARGUMENT(ctx, n) ((ctx)->KPROBE_ARG##n)
-#endif

@@ -35,8 +35,8 @@ static __always_inline u8 retransmit_type_of(struct sock *sk)
 	return ca_state == TCP_CA_LOSS ? RTO : ca_state == TCP_CA_RECOVERY ? FAST : PROBE;
 }
 
-// The tracepoint gained its third argument, the result of sending, in 6.17;
-// from then on it fires for failures too.
+// The tracepoint gained its third argument, the result of sending, in 6.17
+// (ad892e912b84); from then on it fires for failures too.
 typedef void (*btf_trace_tcp_retransmit_skb___result)(void *, const struct sock *,
 						      const struct sk_buff *, int);
 

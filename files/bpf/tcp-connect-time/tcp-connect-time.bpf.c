@@ -19,7 +19,7 @@ struct connect_key {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FAMILIES *SCOPES *RESULTS *(MAX_SLOT + 2));
+	__uint(max_entries, FAMILIES * SCOPES * RESULTS * (MAX_SLOT + 2));
 	__type(key, struct connect_key);
 	__type(value, u64);
 } tcp_connect_time_seconds SEC(".maps");
@@ -43,17 +43,17 @@ static __always_inline bool is_fast_open(struct tcp_sock *tp)
 	return BPF_CORE_READ_BITFIELD_PROBED(tp, fastopen_connect);
 }
 
-// Two programs on one event. From 6.1 on the kernel skips a program that is
-// still running on that CPU: what interrupts the start of one connection is
+// Two programs on one event. From 6.1 on (05b24ff9b2cf) the kernel skips a
+// program that is still running on that CPU: what interrupts the start of one connection is
 // often the end of another, and must not be lost. A start or an end that was
 // skipped all the same leaves the other one behind: whoever finds it counts it
 // as dropped.
 TRACEPOINT(inet_sock_set_state)
-int begin(u64 *ctx)
+int BPF_PROG(begin, struct sock *sk, int from, int to)
 {
-	u64 socket = ctx[0], now;
+	u64 socket = (u64)sk, now;
 
-	if (ctx[2] != TCP_SYN_SENT || !is_tcp((struct sock *)ctx[0]))
+	if (to != TCP_SYN_SENT || !is_tcp(sk))
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (!watching_since)
@@ -67,10 +67,8 @@ int begin(u64 *ctx)
 }
 
 TRACEPOINT(inet_sock_set_state)
-int end(u64 *ctx)
+int BPF_PROG(end, struct sock *sk, int from, int to)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	int from = ctx[1], to = ctx[2];
 	struct connect_key key = {};
 	u64 socket = (u64)sk, now, since, syn, *begun;
 	struct tcp_sock *tp;
@@ -119,11 +117,10 @@ int end(u64 *ctx)
 
 // A lost SYN of Fast Open: only now is it known when it left.
 TRACEPOINT(tcp_retransmit_skb)
-int again(u64 *ctx)
+int BPF_PROG(again, struct sock *sk)
 {
-	struct sock *sk = (struct sock *)ctx[0];
 	struct tcp_sock *tp;
-	u64 socket = ctx[0], *begun;
+	u64 socket = (u64)sk, *begun;
 
 	if (READ(sk, __sk_common.skc_state) != TCP_SYN_SENT)
 		return 0;

@@ -48,28 +48,22 @@ static __always_inline bool is_dropped_before(struct sock *listener, struct sk_b
 }
 
 FUNCTION(tcp_conn_request)
-int syn(function_context *ctx)
+int BPF_FUNCTION(syn, void *ops, void *af_ops, struct sock *listener, struct sk_buff *skb)
 {
-	struct sock *listener = (struct sock *)ARGUMENT(ctx, 2);
-
-	struct sk_buff *skb = (struct sk_buff *)ARGUMENT(ctx, 3);
-
 	return is_dropped_before(listener, skb) ? 0 : count_if_full(listener);
 }
 
 FUNCTION(tcp_v4_syn_recv_sock)
-int handshake_v4(function_context *ctx)
+int BPF_FUNCTION(handshake_v4, struct sock *listener)
 {
-	return count_if_full((struct sock *)ARGUMENT(ctx, 0));
+	return count_if_full(listener);
 }
 
 // An IPv4 client of an IPv6 listener passes here on its way to the former.
 FUNCTION(tcp_v6_syn_recv_sock)
-int handshake_v6(function_context *ctx)
+int BPF_FUNCTION(handshake_v6, struct sock *listener, struct sk_buff *skb)
 {
-	struct sk_buff *skb = (struct sk_buff *)ARGUMENT(ctx, 1);
-
 	if (READ(skb, protocol) == bpf_htons(ETH_P_IP))
 		return 0;
-	return count_if_full((struct sock *)ARGUMENT(ctx, 0));
+	return count_if_full(listener);
 }

@@ -34,20 +34,18 @@ static __always_inline bool is_full(struct sock *sk)
 
 #ifdef TYPED
 FUNCTION(tcp_try_rmem_schedule)
-int called(u64 *ctx)
+int BPF_PROG(called, struct sock *sk)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-
 	if (is_full(sk))
 		count(&tcp_rcvbuf_overlimit_total, sk);
 	return 0;
 }
 
 FUNCTION_EXIT(tcp_try_rmem_schedule)
-int returned(u64 *ctx)
+int BPF_PROG(returned, struct sock *sk, struct sk_buff *skb, u32 size, int error)
 {
-	if ((int)ctx[3])
-		count(&tcp_rcv_rmem_failures_total, (struct sock *)ctx[0]);
+	if (error)
+		count(&tcp_rcv_rmem_failures_total, sk);
 	return 0;
 }
 #else
@@ -75,9 +73,8 @@ static __always_inline struct call_id this_call(void)
 }
 
 FUNCTION(tcp_try_rmem_schedule)
-int called(struct pt_regs *ctx)
+int BPF_KPROBE(called, struct sock *sk, struct sk_buff *skb, int size)
 {
-	struct sock *sk = (struct sock *)ctx->KPROBE_ARG0;
 	struct call_id id = this_call();
 	u64 socket = (u64)sk;
 	bool full = is_full(sk);
@@ -85,7 +82,7 @@ int called(struct pt_regs *ctx)
 	if (full)
 		count(&tcp_rcvbuf_overlimit_total, sk);
 	// Within the limit and with memory at hand the call cannot fail.
-	if (!full && (s32)ctx->KPROBE_ARG2 <= READ(sk, sk_forward_alloc))
+	if (!full && size <= READ(sk, sk_forward_alloc))
 		return 0;
 	if (bpf_map_update_elem(&calls, &id, &socket, BPF_ANY))
 		count_dropped();
@@ -93,14 +90,14 @@ int called(struct pt_regs *ctx)
 }
 
 FUNCTION_EXIT(tcp_try_rmem_schedule)
-int returned(struct pt_regs *ctx)
+int BPF_KRETPROBE(returned, int error)
 {
 	struct call_id id = this_call();
 	u64 *socket = bpf_map_lookup_elem(&calls, &id);
 
 	if (!socket)
 		return 0;
-	if ((int)ctx->KPROBE_RESULT)
+	if (error)
 		count(&tcp_rcv_rmem_failures_total, (struct sock *)*socket);
 	bpf_map_delete_elem(&calls, &id);
 	return 0;

@@ -22,7 +22,7 @@ struct delay_key {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FAMILIES *SCOPES *TYPES *(MAX_SLOT - MIN_SLOT + 2));
+	__uint(max_entries, FAMILIES * SCOPES * TYPES * (MAX_SLOT - MIN_SLOT + 2));
 	__type(key, struct delay_key);
 	__type(value, u64);
 } tcp_retransmit_delay_seconds SEC(".maps");
@@ -56,27 +56,26 @@ static __always_inline int begin(struct sock *sk, struct sk_buff *skb)
 // The first calls the second, and either may be reached alone, or be inlined
 // into a caller of its own file: together they see every retransmission.
 FUNCTION(tcp_retransmit_skb)
-int retransmit(function_context *ctx)
+int BPF_FUNCTION(retransmit, struct sock *sk, struct sk_buff *skb)
 {
-	return begin((struct sock *)ARGUMENT(ctx, 0), (struct sk_buff *)ARGUMENT(ctx, 1));
+	return begin(sk, skb);
 }
 
 FUNCTION(__tcp_retransmit_skb)
-int retransmit_now(function_context *ctx)
+int BPF_FUNCTION(retransmit_now, struct sock *sk, struct sk_buff *skb)
 {
-	return begin((struct sock *)ARGUMENT(ctx, 0), (struct sk_buff *)ARGUMENT(ctx, 1));
+	return begin(sk, skb);
 }
 
 TRACEPOINT(tcp_retransmit_skb)
-int sent(u64 *ctx)
+int BPF_PROG(sent, struct sock *sk, struct sk_buff *skb)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	u64 socket = ctx[0];
+	u64 socket = (u64)sk;
 	struct sending *entry = bpf_map_lookup_elem(&sending, &socket);
 	struct delay_key key = {};
 	struct peer peer;
 
-	if (!entry || entry->skb != ctx[1]) {
+	if (!entry || entry->skb != (u64)skb) {
 		count_dropped();
 		return 0;
 	}
@@ -95,9 +94,9 @@ int sent(u64 *ctx)
 // A segment that could not be sent leaves its entry until the socket's next
 // try, or its end.
 TRACEPOINT(tcp_destroy_sock)
-int destroy(u64 *ctx)
+int BPF_PROG(destroy, struct sock *sk)
 {
-	u64 socket = ctx[0];
+	u64 socket = (u64)sk;
 
 	bpf_map_delete_elem(&sending, &socket);
 	return 0;

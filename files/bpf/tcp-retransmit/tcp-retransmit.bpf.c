@@ -18,7 +18,7 @@ struct retransmit_key {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FAMILIES *SCOPES *TYPES *NETNSES);
+	__uint(max_entries, FAMILIES * SCOPES * TYPES * NETNSES);
 	__type(key, struct retransmit_key);
 	__type(value, u64);
 } tcp_retransmits_total SEC(".maps");
@@ -37,11 +37,8 @@ static __always_inline void count(struct sock_common *common, u8 type, u64 segme
 }
 
 TRACEPOINT(tcp_retransmit_skb)
-int retransmit_skb(u64 *ctx)
+int BPF_PROG(retransmit_skb, struct sock *sk, struct sk_buff *skb)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	struct sk_buff *skb = (struct sk_buff *)ctx[1];
-
 	// One event may send several segments at once (GSO).
 	if (was_sent(ctx))
 		count(&sk->__sk_common, retransmit_type_of(sk),
@@ -50,10 +47,8 @@ int retransmit_skb(u64 *ctx)
 }
 
 TRACEPOINT(tcp_retransmit_synack)
-int retransmit_synack(u64 *ctx)
+int BPF_PROG(retransmit_synack, struct sock *listener, struct request_sock *request)
 {
-	struct request_sock *request = (struct request_sock *)ctx[1];
-
 	count(&request->__req_common, SYNACK, 1);
 	return 0;
 }

@@ -8,7 +8,7 @@
 #define DROPPED tcp_rtt_dropped_total
 #include "maps.bpf.h"
 
-#define MIN_SLOT 5  // 32 us
+#define MIN_SLOT 5 // 32 us
 #define MAX_SLOT 25 // 33.6 s
 
 struct rtt_key {
@@ -21,7 +21,7 @@ struct rtt_key {
 // Per CPU: the only program that may run for every received segment.
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, FAMILIES *SCOPES *(MAX_SLOT - MIN_SLOT + 2));
+	__uint(max_entries, FAMILIES * SCOPES * (MAX_SLOT - MIN_SLOT + 2));
 	__type(key, struct rtt_key);
 	__type(value, u64);
 } tcp_rtt_seconds SEC(".maps"), tcp_connection_rtt_seconds SEC(".maps");
@@ -41,10 +41,8 @@ static __always_inline void sample(void *map, struct sock *sk, struct tcp_sock *
 }
 
 TRACEPOINT(tcp_probe)
-int receive(u64 *ctx)
+int BPF_PROG(receive, struct sock *sk, struct sk_buff *skb)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	struct sk_buff *skb = (struct sk_buff *)ctx[1];
 	struct tcp_sock *tp = tcp_sock_of(sk);
 
 	if (!tp)
@@ -57,9 +55,8 @@ int receive(u64 *ctx)
 }
 
 TRACEPOINT(tcp_destroy_sock)
-int destroy(u64 *ctx)
+int BPF_PROG(destroy, struct sock *sk)
 {
-	struct sock *sk = (struct sock *)ctx[0];
 	struct tcp_sock *tp = tcp_sock_of(sk);
 
 	if (tp)

@@ -40,19 +40,17 @@ struct {
 // The bucket keys of the YAML, in ten-thousandths.
 static __always_inline u32 ratio_slot(u32 ratio)
 {
-	return ratio == 0      ? 0 :
-	       ratio <= 1000   ? 1000 :
-	       ratio <= 2500   ? 2500 :
-	       ratio <= 5000   ? 5000 :
-	       ratio <= 7500   ? 7500 :
-				 RATIO_ONE;
+	return ratio == 0    ? 0 :
+	       ratio <= 1000 ? 1000 :
+	       ratio <= 2500 ? 2500 :
+	       ratio <= 5000 ? 5000 :
+	       ratio <= 7500 ? 7500 :
+			       RATIO_ONE;
 }
 
 TRACEPOINT(inet_sock_set_state)
-int handshake(u64 *ctx)
+int BPF_PROG(handshake, struct sock *sk, int from, int to)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	int from = ctx[1], to = ctx[2];
 	struct backlog_key key = {};
 	struct ratio_key ratio_key = {};
 	u64 waiting, capacity, ratio;

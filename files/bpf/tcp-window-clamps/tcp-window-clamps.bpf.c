@@ -44,11 +44,10 @@ static __always_inline void compare(struct sock *sk, u32 threshold, u32 *last)
 }
 
 TRACEPOINT(tcp_probe)
-int receive(u64 *ctx)
+int BPF_PROG(receive, struct sock *sk)
 {
-	struct sock *sk = (struct sock *)ctx[0];
 	struct tcp_sock *tp = tcp_sock_of(sk);
-	u64 socket = ctx[0];
+	u64 socket = (u64)sk;
 	u32 threshold, *last;
 
 	if (!tp)
@@ -63,11 +62,10 @@ int receive(u64 *ctx)
 }
 
 TRACEPOINT(tcp_destroy_sock)
-int destroy(u64 *ctx)
+int BPF_PROG(destroy, struct sock *sk)
 {
-	struct sock *sk = (struct sock *)ctx[0];
 	struct tcp_sock *tp = tcp_sock_of(sk);
-	u64 socket = ctx[0];
+	u64 socket = (u64)sk;
 	u32 *last = bpf_map_lookup_elem(&thresholds, &socket);
 
 	if (!tp || !last)

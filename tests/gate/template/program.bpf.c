@@ -14,9 +14,10 @@ struct {
 	__type(value, u64);
 } METRIC_total SEC(".maps");
 
-// TRACEPOINT where the kernel has one; FUNCTION, with regs-ip.bpf.h, where it has none.
+// TRACEPOINT and BPF_PROG where the kernel has one; FUNCTION and BPF_FUNCTION, with
+// regs-ip.bpf.h, where it has none.
 TRACEPOINT(sched_process_exec)
-int count(u64 *ctx)
+int BPF_PROG(count)
 {
 	u32 zero = 0;
 
