@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import Annotation, dashboard, firing, heat, lines, number, rows, variable
+from .panels import BAD_SINCE, alerts, dashboard, firing, heat, lines, number, rows, variable
 
 S = m.HOSTS
 DISK_P99 = (
     f'instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{S},operation=~"read|write"}}'
 )
 # An alert about a whole job has no instance.
-FIRING, SINCE = firing('job=~"$job|",instance=~"$instance|"')
+ANY = 'job=~"$job|",instance=~"$instance|"'
+FIRING, SINCE = firing(ANY)
 
 TROUBLE = [
     number(
@@ -42,6 +43,7 @@ TROUBLE = [
         m.BIO.help,
         f"max({DISK_P99})",
         empty="no requests",
+        alert="DiskLatencyP99High",
     ),
     number(
         "Worst accept queue",
@@ -49,6 +51,7 @@ TROUBLE = [
         m.QUEUE.help,
         f"max(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}})",
         empty="no connections",
+        alert="TcpAcceptQueueNearLimit",
     ),
     number(
         "Worst share retransmitted",
@@ -57,14 +60,15 @@ TROUBLE = [
         "Normal: below 1 %.\n\nIf not: runbook TcpRetransmitRatioHigh.",
         f"max(instance:ebpf_tcp_retransmit_ratio:rate5m{{{S}}})",
         empty="needs node_exporter",
+        alert="TcpRetransmitRatioHigh",
     ),
     rows(
         "What fires, where and since when",
         "dateTimeFromNow",
-        "Alerts that fire now; newest first.\n\nNormal: empty.\n\nIf not: follow the host, then "
-        "the alert's runbook in docs/runbooks.md.",
+        "Alerts that fire now, and since when their condition holds; newest first.\n\nNormal: "
+        "empty.\n\nIf not: follow the host, then the alert's runbook.",
         SINCE,
-        "since",
+        BAD_SINCE,
         empty="Nothing fires",
         span=16,
     ),
@@ -117,7 +121,7 @@ HOSTS = [
     ),
     rows(
         "Connections dropped at full queues",
-        "cps",
+        m.OVERFLOWS.unit,
         m.OVERFLOWS.help,
         "topk(10, max by (instance) (instance:ebpf_tcp_listen_overflows:rate5m"
         f"{{{S}}} or instance:node_tcp_listen_overflows:rate5m{{{S}}}) > 0)",
@@ -126,7 +130,7 @@ HOSTS = [
     ),
     rows(
         "Most retransmissions",
-        "cps",
+        m.RETRANSMITS.unit,
         m.RETRANSMITS.help,
         f"topk(10, sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}) > 0)",
         "segments/s",
@@ -152,7 +156,7 @@ HOSTS = [
     ),
     rows(
         "Most window clamps",
-        "cps",
+        m.CLAMPS.unit,
         m.CLAMPS.help,
         f"topk(10, max by (instance) (instance:ebpf_tcp_window_clamps:rate5m{{{S}}}) > 0)",
         "clamps/s",
@@ -228,7 +232,5 @@ def build() -> str:
                 "instance", "Host", 'label_values(up{job="ebpf_exporter",job=~"$job"}, instance)'
             ),
         ],
-        annotations=[
-            Annotation("Firing alerts", f"count by (alertname) ({FIRING})", "red", "{{alertname}}")
-        ],
+        annotations=[alerts(ANY)],
     )

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from . import metrics as m
 from .panels import (
+    BAD_SINCE,
     RIGHT_AXIS,
-    Annotation,
+    alerts,
     dashboard,
     firing,
     heat,
@@ -32,7 +33,7 @@ NOW = [
         "Whether all chosen hosts answered the last scrape.\n\nNormal: up.\n\nIf not: runbook "
         "EbpfExporterDown.",
         f"min(up{{{m.EXPORTERS}}})",
-        names={"0": "down", "1": "up"},
+        names={"0": ("down", "red"), "1": ("up", "green")},
         empty="no such host",
     ),
     number(
@@ -48,6 +49,7 @@ NOW = [
         m.BIO.help,
         f"max(instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{m.DISKS}}})",
         empty="no requests",
+        alert="DiskLatencyP99High",
     ),
     number(
         "Connect time, p99",
@@ -55,6 +57,7 @@ NOW = [
         m.CONNECT.help,
         f"max(instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{m.PEERS}}})",
         empty="no connects",
+        alert="TcpHandshakeSlow",
     ),
     number(
         "Met a nearly full queue",
@@ -62,21 +65,23 @@ NOW = [
         m.QUEUE.help,
         f"max(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}})",
         empty="no connections",
+        alert="TcpAcceptQueueNearLimit",
     ),
     number(
         "Retransmitted segments",
-        "cps",
+        m.RETRANSMITS.unit,
         m.RETRANSMITS.help,
-        f"sum(instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}})",
-        empty="none",
+        f"max(sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}))",
+        empty="none yet",
+        alert="TcpRetransmitRateHigh",
     ),
     rows(
         "Firing alerts here",
         "dateTimeFromNow",
-        "What fires on the chosen hosts, and since when.\n\nNormal: empty.\n\nIf not: the alert's "
-        "section in docs/runbooks.md.",
+        "What fires on the chosen hosts, and since when its condition holds.\n\nNormal: empty.\n\n"
+        "If not: the alert's runbook.",
         SINCE,
-        "since",
+        BAD_SINCE,
         empty="Nothing fires",
         span=24,
         height=5,
@@ -122,7 +127,7 @@ BLOCK = [
 ACCEPT = [
     heat("Accept queue met by new connections", m.BACKLOG),
     quantiles("Accept queue, quantiles", m.BACKLOG, log=False),
-    rate("Accepted handshakes", m.BACKLOG, "cps"),
+    rate("Accepted handshakes", m.BACKLOG, "count:handshakes/s"),
     heat("Accept queue filled to", m.QUEUE),
     lines(
         "Connections that met a queue above 75 %",
@@ -138,7 +143,7 @@ ACCEPT = [
 CONNECT = [
     heat("Connect time", m.CONNECT, span=6),
     quantiles("Connect time, quantiles", m.CONNECT, span=6),
-    rate("Connects by result", m.CONNECT_RESULTS, "cps", span=6),
+    rate("Connects by result", m.CONNECT_RESULTS, "count:connects/s", span=6),
     lines(
         "Share of connects that failed",
         "percentunit",
@@ -153,7 +158,7 @@ CONNECT = [
 ROUND_TRIPS = [
     heat("Round-trip time", m.RTT),
     quantiles("Round-trip time, quantiles", m.RTT),
-    rate("Round-trip samples", m.RTT, "cps"),
+    rate("Round-trip samples", m.RTT, "count:samples/s"),
     quantiles("Round-trip time per connection, quantiles", m.CONNECTION_RTT),
 ]
 
@@ -167,7 +172,7 @@ LOSS = [
     ),
     heat("Delay of retransmissions", m.DELAY, span=6),
     quantiles("Delay of retransmissions, quantiles", m.DELAY, span=6),
-    rate("Delayed retransmissions", m.DELAY, "cps", span=6),
+    rate("Delayed retransmissions", m.DELAY, "count:segments/s", span=6),
 ]
 
 MEMORY = [
@@ -203,7 +208,7 @@ def build() -> str:
             variable("scope", "Peers", f"label_values({m.RTT.full}_count{{{S}}}, scope)"),
         ],
         annotations=[
-            Annotation("Firing alerts", FIRING, "red", "{{alertname}} {{instance}}"),
+            alerts(m.EXPORTERS),
             restarts("Exporter (re)started, deployed", m.EXPORTERS),
         ],
     )

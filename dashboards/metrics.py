@@ -62,10 +62,16 @@ class Metric:
         """Return what an empty panel says, for it is no fault."""
         return f"No event yet, or {self.config} does not run here"
 
+    def absent(self) -> str:
+        """Return the query for the hosts that answer and do not run its program, each 0."""
+        runs = f'{PREFIX}enabled_configs{{{HOSTS},name="{self.config}"}}'
+        return f"0 * max by (instance) (up{{{EXPORTERS}}} == 1) unless on (instance) {runs}"
+
     @property
     def legend(self) -> str:
-        """Return the legend of one series."""
-        return " ".join(f"{{{{{label}}}}}" for label in self.by)
+        """Return the legend of one series, the host last: most pages show one."""
+        labels = sorted(self.by, key="instance".__eq__)
+        return " ".join(f"{{{{{label}}}}}" for label in labels)
 
     @property
     def grouping(self) -> str:

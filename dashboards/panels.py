@@ -17,6 +17,7 @@ from grafana_foundation_sdk.models import heatmap as hm
 from grafana_foundation_sdk.models import prometheus as pm
 
 from .metrics import Counter, Histogram
+from .rules import RUNBOOKS
 
 DATASOURCE = cm.DataSourceRef(type_val="prometheus", uid="${datasource}")
 # Name and uid of the datasource that the grafana role provisions; it need not be the default.
@@ -25,6 +26,27 @@ TAG = "linmonitor"
 HOST_UID = "linmonitor-host"
 # Newer servers migrate an older schema upwards; an older server does not know a newer one.
 SCHEMA = 37
+# Seconds between the points of an annotation's query; a start is one of them.
+STEP = "60s"
+# The watchdog always fires.
+OTHERS = 'alertname!="Watchdog"'
+# What an alert may name beside the host.
+ON = ("device", "operation", "scope", "config")
+BAD_SINCE = "bad since"
+# Columns of tables from left to right; what has no width here, the host above all, takes the rest.
+COLUMNS = ("instance", "alertname", "config", "program", "name", "version", "device", "operation",
+           "scope", "on", "severity", "Value")  # fmt: skip
+WIDTHS = {"device": 90, "operation": 85, "scope": 80, "severity": 80}
+SEVERITIES = {
+    name: {"color": colour, "index": place}
+    for place, (name, colour) in enumerate(
+        {"critical": "red", "warning": "orange", "info": "blue"}.items()
+    )
+}
+NEUTRAL = "text"
+# Where nothing happens an axis ends here, and not at 100 of its unit.
+QUIET = {"s": 0.001, "percentunit": 0.01, "short": 1}
+ABSENT = "does not run on"
 RIGHT_AXIS = "share of segments sent"
 ALERT_LINE = "alert above"
 
@@ -45,22 +67,39 @@ def restarts(name: str, selector: str, also: str = "") -> Annotation:
     return Annotation(name, expr, "blue", "{{instance}}")
 
 
+def alerts(selector: str) -> Annotation:
+    """Mark where an alert began to fire: a mark for as long as it fires would hide the graphs."""
+    fires = f'ALERTS{{alertstate="firing",{OTHERS},{selector}}}'
+    expr = f"count by (alertname) ({fires} unless ({fires} offset {STEP}))"
+    return Annotation("Alerts begin to fire", expr, "red", "{{alertname}}")
+
+
 def firing(selector: str) -> tuple[str, str]:
-    """Return the query for what fires, and the one for since when in milliseconds."""
-    others = f'alertname!="Watchdog",{selector}'
-    alerts = f'ALERTS{{alertstate="firing",{others}}}'
-    labels = "alertname, severity, instance, device, operation, scope, config"
-    since = f"ALERTS_FOR_STATE{{{others}}} and ignoring (alertstate) {alerts}"
-    return alerts, f"1000 * max by ({labels}) ({since})"
+    """Return the query for what fires, and the one for since when it is bad, in milliseconds.
+
+    An alert fires when it has been bad for its hold time. The labels that tell where are one
+    column, never empty: into an empty cell Grafana writes what an empty table says.
+    """
+    fires = f'ALERTS{{alertstate="firing",{OTHERS},{selector}}}'
+    began = f"ALERTS_FOR_STATE{{{OTHERS},{selector}}} and ignoring (alertstate) {fires}"
+    where = ", ".join(f'"{label}"' for label in ON)
+    everywhere = f'label_replace({began}, "instance", "all", "instance", "")'
+    joined = f'label_join({everywhere}, "on", " ", {where})'
+    return fires, f"1000 * max by (instance, alertname, severity, on) ({joined})"
 
 
 def _property(name: str, value: object) -> dm.DynamicConfigValue:
     return dm.DynamicConfigValue(id_val=name, value=value)
 
 
+def limit(alert: str) -> str:
+    """Return the threshold of an alert as this server was told it."""
+    return f'max(linmonitor:alert_threshold{{alert="{alert}"}})'
+
+
 def threshold(alert: str, where: str) -> str:
     """Return the line of an alert's threshold, absent where `where` has no series."""
-    return f'max(linmonitor:alert_threshold{{alert="{alert}"}}) and on () count({where})'
+    return f"{limit(alert)} and on () count({where})"
 
 
 def _query(expr: str, legend: str = "", kind: pm.PromQueryFormat = pm.PromQueryFormat.TIME_SERIES):
@@ -71,7 +110,9 @@ def _finish(
     panel, queries: list, *, title: str, help_text: str, empty: str, span: int, height: int = 8
 ):
     panel.title(title).description(help_text).datasource(DATASOURCE)
-    panel.span(span).height(height).no_value(empty)
+    panel.span(span).height(height)
+    if empty:
+        panel.no_value(empty)
     for number, query in enumerate(queries):
         panel.with_target(query.ref_id(chr(ord("A") + number)).datasource(DATASOURCE))
     return panel
@@ -85,12 +126,17 @@ def lines(
     *,
     empty: str = "No data",
     alert: tuple[str, str] | None = None,
+    absent: tuple[str, str] | None = None,
     log: bool = False,
     right: list[tuple[str, str]] | None = None,
     stacked: bool = False,
     span: int = 8,
 ):
-    """Return a time series panel; `alert` is an alert's name and the series it judges."""
+    """Return a time series panel.
+
+    `alert` is an alert's name and the series it judges, `absent` a program and the query for the
+    hosts where it does not run: the legend names them.
+    """
     panel = timeseries.Panel().unit(unit).line_width(1).fill_opacity(30 if stacked else 5)
     panel.show_points(cm.VisibilityMode.NEVER)
     panel.legend(
@@ -107,8 +153,11 @@ def lines(
         panel.scale_distribution(
             cb.ScaleDistributionConfig().type(cm.ScaleDistribution.LOG).log(10)
         )
+        empty = ""  # Grafana would write it at each tick of this axis
     else:
         panel.min(0)
+        if unit in QUIET:
+            panel.axis_soft_max(QUIET[unit])
     if stacked:
         panel.stacking(cb.StackingConfig().mode(cm.StackingMode.NORMAL).group("A"))
     for expr, legend in right or []:
@@ -132,6 +181,17 @@ def lines(
                 _property("custom.lineStyle", {"fill": "dash", "dash": [10, 10]}),
                 _property("custom.fillOpacity", 0),
                 _property("custom.stacking", {"mode": "none", "group": "B"}),
+            ],
+        )
+    if absent:
+        program, expr = absent
+        targets.append(_query(expr, f"{program} {ABSENT} {{{{instance}}}}"))
+        panel.override_by_regexp(
+            f"/{ABSENT}/",
+            [
+                _property("color", {"mode": "fixed", "fixedColor": NEUTRAL}),
+                _property("custom.lineWidth", 0),
+                _property("custom.fillOpacity", 0),
             ],
         )
     return _finish(panel, targets, title=title, help_text=help_text, empty=empty, span=span)
@@ -161,9 +221,9 @@ def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 
 
 
 def quantiles(title: str, metric: Histogram, *, log: bool = True, span: int = 8):
-    """Return the median, p90 and p99 of a histogram, with the line of its alert."""
+    """Return the median and the p99 of a histogram, with the line of its alert."""
     alert = (metric.alert, f"{metric.full}_count{{{metric.selector}}}") if metric.alert else None
-    shares = [(metric.quantile(q), f"p{q * 100:.0f} {metric.legend}") for q in (0.5, 0.9, 0.99)]
+    shares = [(metric.quantile(q), f"p{q * 100:.0f} {metric.legend}") for q in (0.99, 0.5)]
     return lines(
         title,
         metric.unit,
@@ -171,6 +231,7 @@ def quantiles(title: str, metric: Histogram, *, log: bool = True, span: int = 8)
         shares,
         empty=metric.empty,
         alert=alert,
+        absent=(metric.config, metric.absent()),
         log=log,
         span=span,
     )
@@ -188,6 +249,7 @@ def rate(title: str, metric: Counter | Histogram, unit: str | None = None, **opt
         metric.help,
         [(metric.rate(), metric.legend)],
         empty=metric.empty,
+        absent=(metric.config, metric.absent()),
         **({"alert": alert} | options),
     )
 
@@ -198,31 +260,45 @@ def number(
     help_text: str,
     expr: str,
     *,
-    empty: str = "none",
+    empty: str = "unknown",
+    alert: str = "",
     bad: float | None = None,
-    names: dict[str, str] | None = None,
+    names: dict[str, tuple[str, str]] | None = None,
     legend: str = "",
 ):
-    """Return a stat panel: red from `bad` on, `names` in place of values, `legend` beside them."""
-    steps = [dm.Threshold(color="green", value=None)]
+    """Return a stat panel of what is so now.
+
+    It is red from `bad` on, or above the threshold of `alert`: that is a query of its own, for
+    thresholds are the operator's. `names` are text and colour in place of values, `legend` stands
+    beside them.
+    """
+    steps = [dm.Threshold(color=NEUTRAL, value=None)]
     if bad is not None:
         steps.append(dm.Threshold(color="red", value=bad))
+    queries = [expr]
     panel = (
         stat.Panel()
         .unit(unit)
         .thresholds(db.ThresholdsConfig().mode(dm.ThresholdsMode.ABSOLUTE).steps(steps))
         .color_mode(cm.BigValueColorMode.VALUE)
-        .graph_mode(cm.BigValueGraphMode.AREA)
+        .graph_mode(cm.BigValueGraphMode.NONE)
         .reduce_options(cb.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     )
     if names:
-        results = {value: dm.ValueMappingResult(text=text) for value, text in names.items()}
+        results = {
+            value: dm.ValueMappingResult(text=text, color=colour)
+            for value, (text, colour) in names.items()
+        }
         panel.mappings([dm.ValueMap(options=results)])
     if legend:
         panel.text_mode(cm.BigValueTextMode.VALUE_AND_NAME)
+    if alert:
+        above = f"({expr}) > on () {limit(alert)}"
+        queries = [f"({expr}) unless on () ({above})", above]
+        panel.override_by_query("B", [_property("color", {"mode": "fixed", "fixedColor": "red"})])
     return _finish(
         panel,
-        [_query(expr, legend)],
+        [_query(query, legend).instant() for query in queries],
         title=title,
         help_text=help_text,
         empty=empty,
@@ -255,17 +331,44 @@ def rows(
                 id_val="organize",
                 options={
                     "excludeByName": {"Time": True, "__name__": True},
-                    "indexByName": {},
+                    "indexByName": {name: place for place, name in enumerate(COLUMNS)},
                     "renameByName": {"Value": value},
                 },
             )
         )
-        .override_by_name(value, [_property("unit", unit)])
+        .min_width(60)
+        .override_by_name(value, [_property("unit", unit), _property("custom.width", 110)])
         .override_by_name(
             "instance",
             [_property("links", [{"title": "Look at this host", "url": link}])],
         )
+        .override_by_name(
+            "alertname",
+            [
+                _property(
+                    "links",
+                    [
+                        {
+                            "title": "Runbook",
+                            "url": f"{RUNBOOKS}#${{__value.text}}",
+                            "targetBlank": True,
+                        }
+                    ],
+                )
+            ],
+        )
+        .override_by_name(
+            "severity",
+            [
+                _property("custom.width", WIDTHS["severity"]),
+                _property("custom.displayMode", "color-text"),
+                _property("mappings", [{"type": "value", "options": SEVERITIES}]),
+            ],
+        )
     )
+    for name, width in WIDTHS.items():
+        if name != "severity":
+            panel.override_by_name(name, [_property("custom.width", width)])
     query = _query(expr, kind=pm.PromQueryFormat.TABLE).instant()
     return _finish(
         panel, [query], title=title, help_text=help_text, empty=empty, span=span, height=height
@@ -332,7 +435,7 @@ def dashboard(
             .enable(True)
             .icon_color(mark.colour)
             .expr(mark.expr)
-            .step("60s")
+            .step(STEP)
             .title_format(mark.name)
             .text_format(mark.text)
         )

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import Annotation, dashboard, lines, number, restarts, rows, variable
+from .panels import alerts, dashboard, lines, number, restarts, rows, variable
 
 S, RATE, E = m.HOSTS, m.RATE, m.PREFIX
 # The id changes at each start: config and program come from the info series.
@@ -43,24 +43,25 @@ STATE = [
         "skipped a program.\n\nNormal: below 2 %.\n\nIf not: numbers are too low; runbook "
         "EbpfEventsDropped.",
         f"max({DROPPED})",
-        empty="none",
-        bad=0.05,
+        empty="no events",
+        alert="EbpfEventsDropped",
     ),
     number(
         "Decoder errors",
-        "cps",
+        "count:errors/s",
         "Map keys that the exporter could not decode.\n\nNormal: 0.\n\nIf not: the whole metric is "
         "missing; runbook EbpfDecoderErrors.",
         f"sum({DECODER})",
         bad=1e-9,
     ),
     number(
-        "Cost of all programs",
-        "suffix: cores",
-        f"CPU cores that the BPF programs use on the chosen hosts. {STATS_HELP}\n\n"
-        "Normal: far below 0.05 per host.",
-        f"sum({CORES})",
+        "Cost of all programs, worst host",
+        "percentunit",
+        f"CPU time of the BPF programs, as a share of one core. {STATS_HELP}\n\n"
+        "Normal: far below 5 %.",
+        f"max({CORES})",
         empty="needs bpf_stats",
+        alert="EbpfOverheadHigh",
     ),
     number(
         "Series per host",
@@ -122,7 +123,7 @@ COST = [
     ),
     lines(
         "Events",
-        "cps",
+        "count:events/s",
         f"Runs of each program per second. {STATS_HELP}\n\nNormal: your load; tcp-rtt is the "
         "busiest.",
         [(f"sum by (config, program) ({RUN_COUNT} {INFO})", "{{config}} {{program}}")],
@@ -130,18 +131,18 @@ COST = [
     ),
     lines(
         "Cost of the programs",
-        "suffix: cores",
-        f"CPU cores that the BPF programs use. {STATS_HELP}\n\nNormal: far below 0.05.\n\nIf not: "
-        "runbook EbpfOverheadHigh.",
+        "percentunit",
+        f"CPU time of the BPF programs, as a share of one core. {STATS_HELP}\n\nNormal: far below "
+        "5 %.\n\nIf not: runbook EbpfOverheadHigh.",
         [(CORES, "{{instance}}")],
         empty=STATS,
         alert=("EbpfOverheadHigh", CORES),
     ),
     lines(
         "CPU of the exporter",
-        "suffix: cores",
-        "CPU cores that the exporter itself uses, nearly all of it while it is scraped.\n\nNormal: "
-        "below 0.02.\n\nIf not: too many series, or scraped too often.",
+        "percentunit",
+        "CPU time of the exporter itself, as a share of one core, nearly all of it while it is "
+        "scraped.\n\nNormal: below 2 %.\n\nIf not: too many series, or scraped too often.",
         [(f"rate(process_cpu_seconds_total{{{m.EXPORTERS}}}{RATE})", "{{instance}}")],
     ),
     lines(
@@ -165,7 +166,7 @@ WHOLE = [
     ),
     lines(
         "Decoder errors over time",
-        "cps",
+        "count:errors/s",
         "Map keys that the exporter could not decode.\n\nNormal: 0.\n\nIf not: runbook "
         "EbpfDecoderErrors.",
         [(DECODER, "{{instance}} {{config}}")],
@@ -186,7 +187,7 @@ WHOLE = [
     ),
     lines(
         "New series",
-        "cps",
+        "count:series/s",
         "Series that appear per second.\n\nNormal: 0 but for new hosts and restarts.\n\nIf not: a "
         "label changes all the time and fills Prometheus.",
         [(f"sum by (job) (rate(scrape_series_added{{{m.EXPORTERS}}}{RATE}))", "{{job}}")],
@@ -208,12 +209,7 @@ def build() -> str:
             ),
         ],
         annotations=[
-            Annotation(
-                "Firing alerts",
-                f'ALERTS{{alertstate="firing",alertname=~"Ebpf.+",{S}}}',
-                "red",
-                "{{alertname}} {{instance}}",
-            ),
+            alerts(f'alertname=~"Ebpf.+",{S}'),
             restarts("Exporter (re)started, deployed", m.EXPORTERS),
         ],
     )

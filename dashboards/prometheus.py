@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import Annotation, dashboard, lines, number, restarts, variable
+from .panels import alerts, dashboard, lines, number, restarts, variable
 
 S, RATE = m.HOSTS, m.RATE
 # Prometheus names a group by file and name; a person knows the name.
@@ -26,7 +26,7 @@ SERVER = [
         "Whether the last reload was accepted.\n\nNormal: loaded.\n\nIf not: the old configuration "
         "is active; runbook PrometheusConfigReloadFailed.",
         f"min(prometheus_config_last_reload_successful{{{S}}})",
-        names={"0": "refused", "1": "loaded"},
+        names={"0": ("refused", "red"), "1": ("loaded", "green")},
         empty="not scraped",
     ),
     number(
@@ -58,6 +58,7 @@ SERVER = [
         "Alertmanagers that Prometheus sends alerts to.\n\nNormal: as many as you run; with 0 "
         "alerts are shown but reach nobody.",
         f"max(prometheus_notifications_alertmanagers_discovered{{{S}}})",
+        names={"0": ("none", "orange")},
         empty="not scraped",
     ),
     number(
@@ -70,7 +71,7 @@ SERVER = [
     ),
     lines(
         "Samples stored",
-        "cps",
+        "count:samples/s",
         "Samples stored per second.\n\nNormal: targets x samples per scrape / interval.\n\nIf not: "
         "0 is a full disk or no target; runbook PrometheusNotIngesting.",
         [(f"rate(prometheus_tsdb_head_samples_appended_total{{{S}}}{RATE})", "{{instance}}")],
@@ -92,7 +93,7 @@ SERVER = [
     ),
     lines(
         "Rule failures",
-        "cps",
+        "count:failures/s",
         "Rules that could not be evaluated, per second.\n\nNormal: 0.\n\nIf not: runbook "
         "PrometheusRuleFailures.",
         [(f"sum by (group) (label_replace({FAILURES}, {GROUP}))", "{{group}}")],
@@ -111,7 +112,7 @@ SERVER = [
     ),
     lines(
         "Scrapes and targets refused by a limit",
-        "cps",
+        "count:refused/s",
         "Scrapes above sample_limit and target lists above target_limit.\n\nNormal: 0.\n\nIf not: "
         "runbook PrometheusTargetLimitHit.",
         [
@@ -160,7 +161,7 @@ SERVER = [
 DELIVERY = [
     lines(
         "Alerts lost on the way to Alertmanager",
-        "cps",
+        "count:alerts/s",
         "Alerts that Prometheus could not deliver; without an Alertmanager, all of them.\n\n"
         "Normal: 0.\n\nIf not: runbook "
         "PrometheusNotificationsFailing.",
@@ -172,7 +173,7 @@ DELIVERY = [
     ),
     lines(
         "Messages sent by Alertmanager",
-        "cps",
+        "count:messages/s",
         "Messages to people, by way.\n\nNormal: a few; none while nothing fires, but for the "
         "Watchdog.",
         [
@@ -185,7 +186,7 @@ DELIVERY = [
     ),
     lines(
         "Messages that failed",
-        "cps",
+        "count:messages/s",
         "Messages that a receiver refused or that never arrived.\n\nNormal: 0.\n\nIf not: runbook "
         "AlertmanagerNotificationsFailing.",
         [
@@ -213,12 +214,7 @@ def build() -> str:
             ),
         ],
         annotations=[
-            Annotation(
-                "Firing alerts",
-                'ALERTS{alertstate="firing",alertname=~"(Prometheus|Alertmanager).+"}',
-                "red",
-                "{{alertname}}",
-            ),
+            alerts('alertname=~"(Prometheus|Alertmanager).+"'),
             restarts("Prometheus restarted", S, ITSELF),
         ],
     )

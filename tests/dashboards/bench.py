@@ -54,6 +54,9 @@ PER_JOB: dict[str, dict[str, list[str]]] = {
         "le": EDGES,
     },
     "job_scope_le:ebpf_tcp_rtt_seconds_bucket:rate5m": SCOPE | {"le": EDGES},
+    "linmonitor:alert_threshold": {
+        "alert": ["DiskLatencyP99High", "TcpAcceptQueueNearLimit", "TcpRetransmitRatioHigh"]
+    },
 }
 
 

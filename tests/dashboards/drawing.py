@@ -22,7 +22,7 @@ from .units import text
 COLUMN, ROW = 64, 38
 DPI = 100
 BACK, FACE, INK, FAINT = "#111217", "#181b1f", "#d8d9da", "#6e7077"
-COLOURS = {"green": "#73bf69", "red": "#f2495c"}
+COLOURS = {"green": "#73bf69", "red": "#f2495c", "orange": "#ff9830", "text": INK}
 LINES = ["#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#b877d9", "#8ab8ff", "#fade2a", "#ff7383"]
 LEGEND_ROOM = 6
 ALERT_LINE = "alert above"
@@ -47,7 +47,8 @@ def draw(panel: dict, answers: Answers, window: Window) -> Image.Image:
     axes = figure.add_axes((left, bottom, right - left, 1 - bottom - 34 / height), facecolor=FACE)
     if not any(series for _, found in answers for series in found):
         axes.set_axis_off()
-        words = textwrap.fill(panel["fieldConfig"]["defaults"]["noValue"], width // 9)
+        words = panel["fieldConfig"]["defaults"].get("noValue", "No data")
+        words = textwrap.fill(words, width // 9)
         figure.text(0.5, 0.5, words, color=FAINT, size=10, ha="center", va="center")
     else:
         KINDS[panel["type"]](axes, panel, answers, window)
@@ -93,13 +94,15 @@ def _legend(target: dict, labels: dict[str, str]) -> str:
     ).strip()
 
 
-def _properties(panel: dict, name: str) -> dict:
-    """Return what the panel's overrides say about a series."""
+def _properties(panel: dict, name: str, ref: str = "") -> dict:
+    """Return what the panel's overrides say about a series of a query."""
     found = {}
     for override in panel["fieldConfig"]["overrides"]:
         kind, wanted = override["matcher"]["id"], override["matcher"]["options"]
-        if (kind == "byName" and name == wanted) or (
-            kind == "byRegexp" and re.search(wanted.strip("/"), name)
+        if (
+            (kind == "byName" and name == wanted)
+            or (kind == "byRegexp" and re.search(wanted.strip("/"), name))
+            or (kind == "byFrameRefID" and ref == wanted)
         ):
             found |= {item["id"]: item["value"] for item in override["properties"]}
     return found
@@ -181,24 +184,24 @@ def _heat(axes, panel: dict, answers: Answers, window: Window) -> None:
 
 
 def _stat(axes, panel: dict, answers: Answers, window: Window) -> None:
-    ((target, found),) = answers
+    """Draw the first number that was answered, as an instant query gives it."""
+    target, found = next((target, found) for target, found in answers if found)
     defaults = panel["fieldConfig"]["defaults"]
     value = found[0].values[-1]
     steps = [
         s for s in defaults["thresholds"]["steps"] if s["value"] is None or value >= s["value"]
     ]
-    words = text(value, defaults["unit"])
+    words, colour = text(value, defaults["unit"]), steps[-1]["color"]
     for mapping in defaults.get("mappings", []):
-        words = mapping["options"].get(f"{value:g}", {}).get("text", words)
+        result = mapping["options"].get(f"{value:g}", {"text": words, "color": colour})
+        words, colour = result["text"], result["color"]
+    fixed = _properties(panel, "", target["refId"]).get("color", {}).get("fixedColor")
     words = f"{_legend(target, found[0].labels)}  {words}".strip()
-    colour = COLOURS[steps[-1]["color"]]
     axes.set_axis_off()
-    axes.text(0.5, 0.5, words, color=colour, size=20, ha="center", transform=axes.transAxes)
-    moments, values = _grid(found[0], window)
-    back = axes.twinx()
-    back.set_axis_off()
-    back.plot(moments, values, color=colour, alpha=0.35, linewidth=1)
-    back.set_ylim(0, max(1e-9, np.nanmax(values)) * 4)
+    axes.text(
+        0.5, 0.5, words, color=COLOURS[fixed or colour], size=20, ha="center",
+        transform=axes.transAxes,
+    )  # fmt: skip
 
 
 def _table(axes, panel: dict, answers: Answers, window: Window) -> None:
@@ -206,7 +209,11 @@ def _table(axes, panel: dict, answers: Answers, window: Window) -> None:
     axes.set_axis_off()
     rename = panel["transformations"][0]["options"]["renameByName"]
     unit = _properties(panel, rename["Value"])["unit"]
-    columns = sorted({label for one in found for label in one.labels} - {"__name__"})
+    places = panel["transformations"][0]["options"]["indexByName"]
+    columns = sorted(
+        {label for one in found for label in one.labels} - {"__name__"},
+        key=lambda name: places.get(name, len(places)),
+    )
     room = int(panel["gridPos"]["h"] * ROW / 21) - 2
     rows = sorted(found, key=lambda one: -one.values[-1])[:room]
     cells = [

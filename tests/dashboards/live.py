@@ -49,13 +49,15 @@ def answers(server: Prometheus, window: Window, values: dict[str, str]) -> list[
     """Return the answer to each query of each panel."""
     found = []
     for document in reading.documents():
-        for panel, target in reading.queries(document, values):
+        for panel in reading.panels(document):
             title = f"{document['title']}: {panel['title']}"
-            try:
-                series, error = server.range(target["expr"], window), ""
-            except HTTPError as refusal:
-                series, error = [], refusal.read().decode()
-            found.append(Answer(title, target["refId"], target["expr"], series, error))
+            for letter, query in reading.asked(panel):
+                expr = reading.filled(query, values)
+                try:
+                    series, error = server.range(expr, window), ""
+                except HTTPError as refusal:
+                    series, error = [], refusal.read().decode()
+                found.append(Answer(title, letter, expr, series, error))
     return found
 
 

@@ -135,7 +135,9 @@ def test_panel_explains_itself(document, panel):
     assert panel["title"]
     assert "Normal: " in panel["description"], "what it means, what is normal, what to do"
     assert panel["datasource"] == DATASOURCE
-    assert panel["fieldConfig"]["defaults"]["noValue"]
+    defaults = panel["fieldConfig"]["defaults"]
+    # Grafana writes the text at each minor tick of a logarithmic axis.
+    assert ("noValue" in defaults) != ("scaleDistribution" in defaults.get("custom", {}))
     assert panel["targets"]
     letters = [target["refId"] for target in panel["targets"]]
     assert letters == sorted(set(letters))
@@ -155,7 +157,7 @@ def test_panel_has_a_unit(document, panel):
         if prop["id"] == "unit"
     ]
     assert wanted
-    assert all(unit in UNITS or unit.startswith("suffix: ") for unit in wanted)
+    assert all(unit in UNITS or unit.startswith("count:") for unit in wanted)
 
 
 @each_panel
@@ -169,8 +171,19 @@ def test_panel_options_of_its_kind(document, panel):
     if panel["type"] == "table":
         (target,) = panel["targets"]
         assert (target["format"], target["instant"]) == ("table", True)
-        hidden = panel["transformations"][0]["options"]["excludeByName"]
-        assert hidden == {"Time": True, "__name__": True}
+        organized = panel["transformations"][0]["options"]
+        assert organized["excludeByName"] == {"Time": True, "__name__": True}
+        places = organized["indexByName"]
+        assert min(places, key=places.get) == "instance"
+        assert max(places, key=places.get) == "Value"
+        assert panel["fieldConfig"]["defaults"]["custom"]["minWidth"] < 150, "Grafana's own"
+        widths = {
+            override["matcher"]["options"]
+            for override in panel["fieldConfig"]["overrides"]
+            for prop in override["properties"]
+            if prop["id"] == "custom.width"
+        }
+        assert organized["renameByName"]["Value"] in widths
     if panel["type"] == "timeseries":
         assert panel["options"]["legend"]["showLegend"] is True
         assert all(target["legendFormat"] for target in panel["targets"])
@@ -201,16 +214,45 @@ def test_rates_follow_the_scrape_interval(document, panel, target):
 
 
 @each_query
-def test_threshold_lines_need_data_beside_them(document, panel, target):
+def test_thresholds_are_those_of_alerts_and_need_data_beside_them(document, panel, target):
     if "linmonitor:alert_threshold" in target["expr"]:
         (alert,) = re.findall(r'alert="(\w+)"', target["expr"])
         assert "threshold" in rules.settings()[alert]
-        assert "and on () count(" in target["expr"]
+        assert "and on () count(" in target["expr"] or panel["type"] == "stat"
+
+
+@each_panel
+def test_stat_is_neutral_until_something_says_better(document, panel):
+    """A stat without a limit is green whatever it shows, and says "none" where nothing answers."""
+    if panel["type"] == "stat":
+        defaults = panel["fieldConfig"]["defaults"]
+        first, *steps = defaults["thresholds"]["steps"]
+        assert (first["color"], first["value"]) == ("text", None)
+        assert all(step["color"] == "red" for step in steps)
+        coloured = [
+            result["color"]
+            for mapping in defaults.get("mappings", [])
+            for result in mapping["options"].values()
+        ]
+        assert all(coloured)
+        for target in panel["targets"]:
+            assert target["instant"], "a range shows what was last there, however long ago"
+            if "or vector(0)" in target["expr"]:
+                assert defaults["noValue"] == "unknown"
+
+
+def test_marks_are_starts_not_states():
+    """A mark for as long as an alert fires paints every graph red when somebody looks."""
+    for document in DASHBOARDS.values():
+        for mark in document["annotations"]["list"]:
+            if "ALERTS" in mark["expr"]:
+                assert "unless" in mark["expr"]
+                assert f"offset {mark['step']}" in mark["expr"]
 
 
 def test_fleet_reads_recorded_series_only():
     """Raw series of thousands of hosts would take minutes."""
-    cheap = {"up", "ALERTS", "ALERTS_FOR_STATE"}
+    cheap = {"up", "ALERTS", "ALERTS_FOR_STATE", "linmonitor:alert_threshold"}
     for _, target in reading.queries(DASHBOARDS["Kernel / Fleet"]):
         for name, _, above in selectors(target["expr"]):
             assert name in RECORDED | cheap

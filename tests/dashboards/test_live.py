@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from dashboards import rules
+from tests.dashboards import reading
 from tests.dashboards.api import Prometheus, Window
 from tests.lab.hosts import LabError
 from tests.lab.prometheus import tool
@@ -130,7 +131,57 @@ def test_values_have_the_right_magnitude(server):
     assert series["Monitoring / Prometheus: Memory A"] == 1
     # 20 events/s for each family and scope, in buckets around 2^15 us.
     assert last("Kernel / Host: Round-trip samples A") == pytest.approx(40, rel=0.3)
-    assert 0.005 < last("Kernel / Host: Round-trip time, quantiles A") < 0.2
+    assert 0.005 < last("Kernel / Host: Round-trip time, quantiles B") < 0.2
     # 10 us of 1 s for each program.
-    assert last("Kernel / Programs: Cost of all programs A") < 0.001
+    assert last("Kernel / Programs: Cost of all programs, worst host A") < 0.001
     assert 0 <= last("Kernel / Host: Connections that met a queue above 75 % A") < 0.5
+
+
+def _stat(title: str) -> dict:
+    return next(
+        panel
+        for document in reading.documents()
+        for panel in reading.panels(document)
+        if f"{document['title']}: {panel['title']}" == title
+    )
+
+
+@pytest.mark.parametrize(("value", "reds"), [(0.05, []), (0.2, [0.2])])
+def test_a_stat_is_red_above_the_threshold_that_the_operator_set(tmp_path, value, reds):
+    """Both colours' queries by a real Prometheus: one of them has the number, never both."""
+    panel = _stat("Kernel / Fleet: Slowest disk, p99")
+    series = (
+        "instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m"
+        '{job="ebpf_exporter",instance="a",device="sda",operation="read"}'
+    )
+    neutral, red = (reading.filled(target["expr"]) for target in panel["targets"])
+
+    def expected(expr: str, values: list[float]) -> dict:
+        samples = [{"labels": "{}", "value": one} for one in values]
+        return {"expr": expr, "eval_time": "2m", "exp_samples": samples}
+
+    case = {
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": series, "values": f"{value}x5"},
+                    {
+                        "series": 'linmonitor:alert_threshold{alert="DiskLatencyP99High"}',
+                        "values": "0.1x5",
+                    },
+                ],
+                "promql_expr_test": [
+                    expected(neutral, [] if reds else [value]),
+                    expected(red, reds),
+                ],
+            }
+        ],
+    }
+    file = tmp_path / "case.yml"
+    file.write_text(yaml.safe_dump(case))
+    done = subprocess.run(
+        [tool("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -67,7 +67,7 @@ def test_page_holds_every_panel_and_says_what_it_is(monkeypatch, tmp_path, empty
         (90, "s", "1.5 min"),
         (0.0277, "percentunit", "2.77 %"),
         (3 * 2**20, "bytes", "3 MiB"),
-        (0.05, "suffix: cores", "0.05 cores"),
+        (90000, "count:segments/s", "90 K segments/s"),
         (12000, "short", "12 K"),
         (2.5, "iops", "2.5 io/s"),
         (float("nan"), "s", "nan"),

@@ -10,7 +10,7 @@ import time
 SECONDS = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1, "s"), (60, "min"), (3600, "h"))
 THOUSANDS = ((1, ""), (1e3, "K"), (1e6, "M"), (1e9, "G"))
 BYTES = ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"))
-RATES = {"iops": " io/s", "reqps": " req/s", "cps": " /s"}
+RATES = {"iops": " io/s", "reqps": " req/s", "cps": " c/s"}
 
 
 def _scaled(value: float, scale: tuple[tuple[float, str], ...]) -> str:
@@ -30,4 +30,5 @@ def text(value: float, unit: str) -> str:
         return _scaled(value, scale) if value else f"0 {unit[0].replace('b', 'B')}"
     if unit == "percentunit":
         return f"{value * 100:.3g} %"
-    return _scaled(value, THOUSANDS) + RATES.get(unit, unit.partition("suffix:")[2])
+    counted = unit.removeprefix("count:")
+    return _scaled(value, THOUSANDS) + (f" {counted}" if counted != unit else RATES.get(unit, ""))

@@ -714,9 +714,12 @@ def read_all(sock: socket.socket) -> None:
             pass
 
 
+SO_RCVBUFFORCE = 33  # asm/socket.h, which Python does not name
 SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
 SMALL_SEGMENTS = (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 160)
 ORDINARY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+# 2 MiB, whatever net.core.rmem_max says: it neither grows by itself nor is it filled in few sends.
+LARGE_BUFFER = (socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
 
 
 def stall(option: tuple[int, int, int]) -> None:
@@ -792,8 +795,8 @@ def squeeze(connections: int) -> int:
 
 
 def starve(connections: int) -> int:
-    """Take the memory of all TCP away from grown buffers; return how often thresholds went down."""
-    pairs = [connected(ORDINARY) for _ in range(connections)]
+    """Take the memory of all TCP away from large buffers; return how often thresholds went down."""
+    pairs = [connected(LARGE_BUFFER) for _ in range(connections)]
     thresholds: list[list[int]] = [[] for _ in pairs]
     for looks, (sender, receiver) in zip(thresholds, pairs, strict=True):
         for _ in range(150):
@@ -802,9 +805,10 @@ def starve(connections: int) -> int:
     # Pressure begins at the second number; the third is never reached.
     usual = sysctl(None, "ipv4/tcp_mem", "1 2 1000000")
     for looks, (sender, receiver) in zip(thresholds, pairs, strict=True):
-        # Old kernels wait until half of the buffer is full.
-        while len(looks) < 600 and not times_lowered(looks):
-            looks.append(send_watched(sender, receiver, 1000))
+        # The kernel waits until half of the buffer is full, and for 1 MiB that each processor may
+        # take without telling the others (since 6.0): the buffers together are larger.
+        while len(looks) < 1500 and not times_lowered(looks):
+            looks.append(send_watched(sender, receiver, 4000))
     sysctl(None, "ipv4/tcp_mem", usual)
     for pair in pairs:
         close_all(list(pair))

@@ -29,6 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "accuracy.md"
 LIVE = "live"
 TIMEOUT = 1800  # seconds for one kernel, on a busy machine
+BOOT_TIMEOUT = 420
+# An emulated processor may run an instruction that another one is changing, and a kernel that
+# changes itself while it boots then crashes. Nothing of ours has run by then.
+BOOTS = 3
 # Where a virtual machine has file systems of its own.
 HIDDEN = ("/tmp", "/run", "/var/tmp", "/var/cache", "/dev")
 # Program: the package of Debian that has it.
@@ -45,6 +49,7 @@ TOOLS = {
 
 GUEST = """#!/bin/sh
 export PYTHONDONTWRITEBYTECODE=1
+touch {out}.began
 cd {root} && exec {python} -m tests.kernel.guest --artifact {root}/artifact --out {out} {options}
 """
 
@@ -84,6 +89,25 @@ def stage(artifact: Path, work: Path) -> None:
     )
 
 
+def has_begun(process: subprocess.Popen, began: Path) -> bool:
+    """Wait until the guest's script runs; say whether it does."""
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    while not began.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return began.exists()
+
+
+def boot(kernel: kernels.Kernel, script: Path, log: Path, began: Path) -> subprocess.Popen:
+    """Boot a kernel until the script runs; a boot that ends before is tried again."""
+    for attempt in range(1, BOOTS + 1):
+        process = kernel.boot(script, log)
+        if has_begun(process, began):
+            break
+        end(process)
+        print(f"{kernel.release}: boot {attempt} of {BOOTS} did not reach the tests", flush=True)
+    return process
+
+
 def run_kernel(series: str, work: Path, options: str) -> dict:
     """Run the guest on one kernel and return what it wrote."""
     out, script, log = (work / f"{series}.{kind}" for kind in ("json", "sh", "log"))
@@ -95,7 +119,7 @@ def run_kernel(series: str, work: Path, options: str) -> dict:
     began = time.monotonic()
     kernel = None if series == LIVE else kernels.fetch(series)
     if kernel:
-        process = kernel.boot(script, log)
+        process = boot(kernel, script, log, Path(f"{out}.began"))
     else:
         with log.open("w") as file:
             process = subprocess.Popen(

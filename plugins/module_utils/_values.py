@@ -1,0 +1,155 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a variable's value may be, beyond its type: kinds, each with what is wrong with a value.
+
+Values end in units, YAML, ini files and command lines. A value that means something else there
+than its owner meant is refused, and what is left needs no escaping in any of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.linmonitor.stack.plugins.module_utils import _address
+
+# Folders that programs share (FHS): nobody's own, so never made, taken over or removed.
+SHARED = re.compile(
+    r"/|/(bin|boot|dev|etc|home|lib\w*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)"
+    r"|/usr/(bin|games|include|lib\w*|local|sbin|share|src)(/(bin|lib|share))?"
+    r"|/var/(backups|cache|lib|local|lock|log|mail|opt|run|spool|tmp)"
+    r"|/etc/(systemd|systemd/system|apt|default|grafana|prometheus)"
+)
+CAPABILITIES = """
+AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN
+DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE
+MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON
+SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT
+SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM
+"""
+DURATION = r"(?=.)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?"
+URL = r"(%s):/[^\s\"'\\<>{}|^`$]+"
+
+
+def _like(pattern: str, allowed: str) -> Callable[[str], str]:
+    """Return a kind whose values match a pattern and are one line."""
+    return lambda text: "" if re.fullmatch(pattern, text) and text.isprintable() else allowed
+
+
+def _line(text: str) -> str:
+    return "" if text.isprintable() else "one line of printable characters"
+
+
+def _path(text: str) -> str:
+    if _line(text) or text != text.strip():
+        return "a path of printable characters, without blanks at its ends"
+    return ""
+
+
+def _folder(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._+@-]+)+/?", text) or {".", ".."} & set(text.split("/")):
+        return "an absolute path of letters, digits and . _ + @ -, without . and .. as parts"
+    if SHARED.fullmatch(text.rstrip("/") or "/"):
+        return "a folder of its own: other programs use that one, and what is ours gets removed"
+    return ""
+
+
+def _capability(text: str) -> str:
+    known = text.startswith("CAP_") and text[len("CAP_") :] in CAPABILITIES.split()
+    return "" if known else "a capability, as CAP_BPF"
+
+
+def _address_of(text: str) -> str:
+    try:
+        _address.parse(text)
+    except _address.AddressError as error:
+        return str(error)
+    return ""
+
+
+def _scrape_address(text: str) -> str:
+    try:
+        _address.parse(text, 1)
+    except _address.AddressError as error:
+        return str(error)
+    return ""
+
+
+def _source(text: str) -> str:
+    return KINDS["url"](text) if "://" in text else _path(text)
+
+
+KINDS: dict[str, Callable[[str], str]] = {
+    "address": _address_of,
+    "capability": _capability,
+    "count": _like(r"[1-9]\d{0,8}", "a number from 1 on"),
+    "duration": _like(DURATION, "a duration as Prometheus writes it: 15s, 90m, 1h30m, 15d"),
+    "file_name": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "the name of a file, without its folder"),
+    "fingerprint": _like(r"[0-9A-Fa-f]{40}", "the 40 hexadecimal digits of a fingerprint"),
+    "folder": _folder,
+    "image": _like(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image, as debian:bookworm"),
+    "line": _line,
+    # Names are resolved later; what is neither name nor network is refused there.
+    "network": _like(r"[A-Za-z0-9.:_/\[\]-]+", f"one of: {_address.SOURCES}"),
+    "path": _path,
+    "repository": _like(URL % "https?|ssh|git|file", "a URL of git, as https://…"),
+    "scrape_address": _scrape_address,
+    "secret": _line,
+    "package_version": _like(r"newest|\d[0-9A-Za-z.+~:-]*", "a version of the package, or newest"),
+    "sha256": _like(r"[0-9A-Fa-f]{64}", "the 64 digits that sha256sum prints"),
+    "share": _like(r"[1-9]\d*%?", "a number of hosts or a share of them, as 10 or 25%"),
+    "source": _source,
+    "url": _like(URL % "https?|file", "a URL, as https://…, without blanks and quotes"),
+    "user": _like(r"[^\s:]+", "a name without blanks and colons"),
+    "version": _like(r"\d+(\.\d+)*([.~+-][0-9A-Za-z.~+-]+)?", "a version, as 2.37.8"),
+    "word": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of letters, digits and . _ -"),
+}
+LIST, TEXT = "list of ", "list or text of "
+# Values that no message repeats.
+SECRET = frozenset({"secret"})
+
+
+def _environment(values: Mapping) -> str:
+    for name, value in values.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)) or _line(str(value)):
+            return f"names of environment variables with a line each; {name} is not"
+    return ""
+
+
+def _settings(values: Mapping) -> str:
+    """Look at sections of an ini file; their values may be secret, so only names are said."""
+    for section, settings in values.items():
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", str(section)) or not isinstance(settings, Mapping):
+            return f"sections, each with its settings; {section!r} is not"
+        for key, value in settings.items():
+            plain = isinstance(value, (str, int, float)) and '"""' not in str(value)
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", str(key)) or not plain or _line(str(value)):
+                return f"settings of one line each; {section}.{key} is not"
+    return ""
+
+
+DICTS = {"environment": _environment, "settings": _settings}
+
+
+def fault(kind: str, value: Any) -> str:
+    """Say what is wrong with a value of a kind, "" where nothing is.
+
+    A kind ends in "?" where the value may be empty, and begins with LIST for a list of its values,
+    with TEXT where names between commas, as of a command line, are a list too.
+    """
+    may_be_empty, kind = kind.endswith("?"), kind.rstrip("?")
+    if kind in DICTS:
+        return DICTS[kind](value) if isinstance(value, Mapping) else f"a dictionary, not {value!r}"
+    if kind.startswith(TEXT) and isinstance(value, str):
+        value = [one.strip() for one in value.split(",")]
+    kind = kind.replace(TEXT, LIST)
+    if kind.startswith(LIST):
+        if not isinstance(value, (list, tuple)):
+            return f"a list, not {value!r}"
+        return next(filter(None, (fault(kind[len(LIST) :], one) for one in value)), "")
+    text = "" if value is None else str(value)
+    if may_be_empty and not text:
+        return ""
+    allowed = KINDS[kind](text) if text else "not empty"
+    return allowed if not allowed or kind in SECRET else f"{allowed}, not {text[:200]!r}"

@@ -1,0 +1,47 @@
+#!/usr/bin/python
+# Copyright: linmonitor.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: sound_values
+short_description: Refuse values of a role's variables that nobody can mean
+version_added: 1.0.0
+description:
+  - The first task of every entry point of a role. Says what each wrong value may be instead, and
+    asks no host.
+  - What a value may be, beyond its type, stands in C(meta/values.yml) of this collection.
+author:
+  - The linmonitor.stack maintainers (@linmonitor)
+attributes:
+  action:
+    support: full
+    description: Decides on the controller.
+  check_mode:
+    support: full
+    description: Changes nothing, so it answers in check mode as it does otherwise.
+  diff_mode:
+    support: N/A
+    description: Changes nothing.
+options:
+  role:
+    description: The role whose variables are looked at.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse values that cannot be meant
+  linmonitor.stack.sound_values:
+    role: ebpf_exporter
+"""
+
+RETURN = r"""
+msg:
+  description: The variables that were refused, and what each may be.
+  returned: on failure
+  type: str
+"""

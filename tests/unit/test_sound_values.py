@@ -1,0 +1,240 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a variable may be: each has a kind, and what gets through means nothing else anywhere."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.linmonitor.stack.plugins.action import sound_values
+from ansible_collections.linmonitor.stack.plugins.module_utils import _values
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+CHECKOUT = Path(__file__).parents[2]
+KINDS = yaml.safe_load((CHECKOUT / "meta/values.yml").read_text())
+# The entry points' own arguments, which other roles' tasks set and no inventory does.
+INTERNAL = ("toolchain_kept_",)
+# Judged as a whole by the role that has them.
+ELSEWHERE = {"prometheus_alertmanagers", "prometheus_alerts", "prometheus_targets"}
+# Variables that end in a line of a unit.
+IN_UNITS = ("folder", "address", "capability", "duration", "network")
+
+
+def _specs() -> dict[str, dict]:
+    return {
+        name: option
+        for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml")
+        for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
+        for name, option in entry["options"].items()
+    }
+
+
+def test_every_variable_whose_type_says_little_has_a_kind():
+    """A new variable needs one here, or choices, or a type that cannot hold a line break."""
+    says_little = {
+        name
+        for name, option in _specs().items()
+        if option["type"] not in ("bool", "int")
+        and "choices" not in option
+        and not name.startswith(INTERNAL)
+    }
+    assert says_little - ELSEWHERE == set(KINDS) - {"ebpf_exporter_keep_releases"}
+
+
+def test_lists_are_lists_and_kinds_exist():
+    for name, kind in KINDS.items():
+        is_list = _specs()[name]["type"] == "list"
+        assert kind.startswith((_values.LIST, _values.TEXT)) == is_list, name
+        plain = kind.removeprefix(_values.LIST).removeprefix(_values.TEXT).rstrip("?")
+        assert plain in {*_values.KINDS, *_values.DICTS}, name
+
+
+def _default(name: str):
+    """Return a default that is written down, not computed."""
+    value = _specs()[name].get("default")
+    return None if value is None or "{{" in str(value) else value
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if _default(name) is not None])
+def test_defaults_are_sound(name):
+    assert _values.fault(KINDS[name], _default(name)) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "word"),
+    [
+        ("folder", "/opt", "its own"),
+        ("folder", "/opt/", "its own"),
+        ("folder", "/", "letters"),
+        ("folder", "/srv", "its own"),
+        ("folder", "/var/lib", "its own"),
+        ("folder", "/usr/local/bin", "its own"),
+        ("folder", "/opt/linmonitor/../..", "without . and .."),
+        ("folder", "opt/linmonitor", "absolute"),
+        ("folder", "/opt/lin monitor", "letters"),
+        ("folder", "/opt/%h", "letters"),
+        ("folder", "/opt/$HOME", "letters"),
+        ("folder", "/opt/x\nExecStartPre=+/bin/sh", "letters"),
+        ("list of network", ["10.0.0.1\nExecStartPre=+/bin/sh"], "addresses"),
+        ("list of network", "10.0.0.1", "a list"),
+        ("address", ":9435\nUser=root", "no port"),
+        ("address", "9435", "no port"),
+        ("list of capability", ["CAP_BPF", "CAP_EVERYTHING"], "CAP_BPF"),
+        ("list of word", "biolatency", "a list"),
+        ("list of word", ["biolatency\n"], "letters"),
+        ("duration", "15days", "15d"),
+        ("duration", "", "not empty"),
+        ("duration", "15d ", "15d"),
+        ("count", 0, "from 1 on"),
+        ("count", "-3", "from 1 on"),
+        ("sha256", "0" * 63, "64"),
+        ("url", "ftp://x", "https"),
+        ("url", "localhost:9090", "https"),
+        ("url", "http://x/a b", "blanks"),
+        ("url", "https://x/\nA", "blanks"),
+        ("source?", "ftp://x", "http"),
+        ("source?", "/a\x00b", "printable"),
+        ("version", "2.37.8; reboot", "2.37.8"),
+        ("file_name?", "../fleet.json", "without its folder"),
+        ("secret?", "a\nb", "one line"),
+        ("user?", "a:b", "colons"),
+        ("image", "debian:bookworm --privileged", "image"),
+        ("environment", {"A B": "c"}, "A B"),
+        ("environment", {"A": "c\nd"}, "A"),
+        ("environment", "A=b", "a dictionary"),
+        ("settings", {"smtp": {"password": "geheim\n[auth]"}}, "smtp.password"),
+        ("settings", {"smtp]\n[auth": {}}, "sections"),
+        ("settings", {"smtp": "on"}, "smtp"),
+        ("settings", {"a": {"b": ["c"]}}, "a.b"),
+        ("settings", {"a": {"b": 'x"""y'}}, "a.b"),
+    ],
+)
+def test_refused_with_what_is_allowed(kind, value, word):
+    said = _values.fault(kind, value)
+    assert word in said
+    assert "\n" not in said, "one line, whatever the value was"
+    assert "geheim" not in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("folder", "/prometheus"),
+        ("folder", "/srv/linmonitor"),
+        ("folder", "/mnt/disk1/prom@2+x_y.z"),
+        ("list of network", ["10.0.0.0/8", "fd00::/8", "monitor.example.com", "localhost", "any"]),
+        ("list of network", []),
+        ("list or text of capability", "CAP_BPF, CAP_PERFMON"),
+        ("list or text of capability", ["CAP_BPF"]),
+        ("address", "[::]:9435"),
+        ("address", ":9435"),
+        ("scrape_address?", "tunnel.example.com"),
+        ("scrape_address?", ""),
+        ("duration", "1h30m"),
+        ("count", "5"),
+        ("url", "file:/srv/mirror"),
+        ("source?", "https://mirror.example.com/a-1.2.tar.gz?x=1&y=2"),
+        ("source?", "~/artifacts/ü b.tar.gz"),
+        (
+            "repository",
+            "ssh://git@example.com/x/y.git",
+        ),
+        ("package_version?", "11.0.0+security~01"),
+        ("package_version?", "newest"),
+        ("image", "registry.example.com:5000/debian:12@sha256:" + "0" * 64),
+        ("secret?", "pä$$ wörd; # %h"),
+        ("settings", {"auth.generic_oauth": {"enabled": True, "scopes": "a b; #", "max": 3}}),
+        ("environment", {"https_proxy": "http://user:pass@proxy:3128"}),
+    ],
+)
+def test_taken(kind, value):
+    assert _values.fault(kind, value) == ""
+
+
+NASTY = st.text(
+    alphabet=st.sampled_from("a1/.-_:[]%$'\"\\ \n\t\r\0{}=;#@+~é\u2028CAP_BPF"), max_size=40
+)
+
+
+@pytest.mark.parametrize("kind", IN_UNITS)
+@settings(deadline=None)
+@given(value=NASTY)
+@example(value="/opt/a%n")
+@example(value="a\nb")
+def test_what_gets_into_a_unit_is_one_word_there(kind, value):
+    """systemd splits at blanks, reads % and $, takes quotes and backslashes, and ends at a line."""
+    if value and not _values.fault(kind, value):
+        assert not set(value) & set("\n\r\t\0 \"'\\%$;#=")
+        assert value.isprintable()
+
+
+@pytest.mark.parametrize("kind", sorted({*_values.KINDS}))
+@settings(deadline=None)
+@given(value=st.one_of(NASTY, st.integers(), st.booleans(), st.none(), st.lists(st.text())))
+def test_every_kind_answers_whatever_it_is_asked(kind, value):
+    said = _values.fault(kind, value)
+    assert isinstance(said, str)
+    if not said:
+        assert str(value).isprintable()
+        assert json.loads(json.dumps(str(value))) == yaml.safe_load(yaml.safe_dump(str(value)))
+
+
+@settings(deadline=None)
+@given(value=NASTY)
+def test_settings_read_back_as_one_setting(value):
+    if not _values.fault("settings", {"a": {"b": value}}):
+        read = configparser.RawConfigParser(comment_prefixes=(), delimiters=("=",))
+        read.read_string(f"[a]\nb = {value}\n")
+        assert dict(read["a"]) == {"b": value.strip()}
+
+
+def play(tmp_path, **values) -> str:
+    """Run the action for the exporter's role with values; return what was printed."""
+    (tmp_path / "play.yml").write_text(
+        yaml.safe_dump(
+            [
+                {
+                    "hosts": "localhost",
+                    "gather_facts": False,
+                    "vars": values,
+                    "tasks": [{"linmonitor.stack.sound_values": {"role": "ebpf_exporter"}}],
+                }
+            ]
+        )
+    )
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", tmp_path / "play.yml"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def test_the_action_names_variable_host_and_what_is_allowed(tmp_path):
+    shown = play(
+        tmp_path,
+        wide="/opt",
+        ebpf_exporter_root="{{ wide }}",
+        ebpf_exporter_capabilities=["CAP_ALL"],
+        ebpf_exporter_listen_address="127.0.0.1:9435",
+        prometheus_root="/",
+    )
+    assert "Nothing was changed on localhost. " in shown
+    assert "ebpf_exporter_root must be a folder of its own" in shown
+    assert "ebpf_exporter_capabilities must be a capability, as CAP_BPF, not 'CAP_ALL'" in shown
+    assert "listen_address must" not in shown
+    assert "prometheus_root" not in shown.split("fatal", 1)[1]
+
+
+def test_the_action_lets_sound_values_pass(tmp_path):
+    assert "failed=0" in play(tmp_path, ebpf_exporter_root="/srv/linmonitor")
+
+
+def test_the_action_reads_the_kinds_of_this_collection():
+    assert sound_values.kinds() == KINDS
