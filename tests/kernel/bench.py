@@ -38,7 +38,7 @@ STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 SOURCES = Path(__file__).resolve().parents[2] / "files" / "bpf"
 CAPABILITIES = ["CAP_BPF", "CAP_PERFMON"]
 LOST = 4000  # connections to nobody
-LIMIT = 0.35  # of upstream's biolatency, in the same run
+LIMITS = {"tp_btf": 0.22, "raw_tp": 0.37}  # of upstream's biolatency, in the same run
 EMPTY_YAML = "metrics: {counters: [{name: empty_total, help: nothing, labels: []}]}\n"
 
 
@@ -165,12 +165,18 @@ def cost(artifact: Path, config: str, variant: str, load: str, seconds: float) -
         if name == "ebpf_exporter_ebpf_program_info"
     }
     exporter.stop()
+    runs_of = {
+        program: delta.total("ebpf_program_run_count_total", id=number)
+        for number, program in names.items()
+    }
     costs = {}
     for number, program in names.items():
         runs = delta.total("ebpf_program_run_count_total", id=number)
         if runs > 1000:  # fewer say nothing
             spent = delta.total("ebpf_program_run_time_seconds", id=number)
-            costs[program] = spent / runs * 1e9
+            # Publishing is not done for each event: each one bears a share.
+            events = runs_of["complete"] if program == "publish" else runs
+            costs[program] = spent / events * 1e9
     return costs
 
 
@@ -230,13 +236,14 @@ def main() -> None:
             ratio = f"{net[variant] / net['raw_tp']:.2f} of raw_tp, net"
             if load == "block":
                 ratio += f"; {total / upstream:.2f} of upstream"
-                if variant == "tp_btf" and total > LIMIT * upstream:
+                limit = LIMITS[variant]
+                if total > limit * upstream:
                     failed += 1
-                    ratio += f" (limit {LIMIT})"
+                    ratio += f" (limit {limit})"
             if options.write:
                 write_cost(config, variant, total, net[variant])
             print(f"{config:18} {variant:8} {total:7.0f} {empty:7.0f} {net[variant]:7.0f}  {ratio}")
-    print(f"{1 - failed} passed, {failed} failed")
+    print(f"{len(LIMITS) - failed} passed, {failed} failed")
     sys.exit(failed)
 
 

@@ -256,7 +256,7 @@ def own_disk(lab: Lab) -> None:
     """Compare with the kernel's own statistics of a disk in use."""
     with file_on_own_disk() as (path, disk):
         outer = stat(disk)
-        with lab.measured(settle=0):
+        with lab.measured():
             inner = stat(disk)
             at_once(read_direct, [(path, 5000, 8)] * 2)
             inner = [b - a for a, b in zip(inner, stat(disk), strict=True)]

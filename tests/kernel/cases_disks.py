@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import re
 import struct
 import subprocess
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from .cases_block import (
     BLOCK,
     CONFIG,
+    CONFIGFS,
     LATENCY,
     TOTAL,
     file_on_own_disk,
@@ -208,31 +210,127 @@ def swapped_disk(lab: Lab) -> None:
 
 
 @contextlib.contextmanager
-def multipath(path: str) -> Iterator[str]:
-    """Put device mapper's multipath over a disk; return the name of the one above."""
-    subprocess.run(["modprobe", "-a", "dm-multipath", "dm-round-robin"], check=True)
+def mapped(path: str, target: str) -> Iterator[str]:
+    """Put a target of device mapper over a disk; return the name of the one above."""
     number = (SYSTEM_BLOCK / path / "dev").read_text(encoding="ascii").strip()
-    table = f"0 {DM_SECTORS} multipath 0 0 1 1 round-robin 0 1 1 {number} 1000"
     dmsetup = ["dmsetup", "--noudevsync"]
-    subprocess.run([*dmsetup, "create", "paths", "--table", table], check=True)
+    table = f"0 {DM_SECTORS} {target.format(number)}"
+    subprocess.run([*dmsetup, "create", "mapped", "--table", table], check=True)
     try:
         (holder,) = (SYSTEM_BLOCK / path / "holders").iterdir()
         yield holder.name
     finally:
-        subprocess.run([*dmsetup, "remove", "--retry", "paths"], check=True)
+        subprocess.run([*dmsetup, "remove", "--retry", "mapped"], check=True)
+
+
+@contextlib.contextmanager
+def looped(path: str) -> Iterator[str]:
+    """Put a loop device over a disk; return its name."""
+    losetup = ["losetup", "--find", "--show", "--direct-io=on", f"/dev/{path}"]
+    made = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield Path(made).name
+    finally:
+        subprocess.run(["losetup", "--detach", made], check=True)
 
 
 @proves(LATENCY, TOTAL)
 def request_once(lab: Lab) -> None:
-    """Read through request-based device mapper: once, at the disk that does the work."""
-    with null_disks(1, irqmode=0) as (disk,), multipath(disk) as mapped, lab.measured():
-        read_direct(f"/dev/{mapped}", 300, 1)
+    """Read through what hands its requests on: once, at the disk that does the work."""
+    subprocess.run(["modprobe", "-a", "loop", "dm-multipath", "dm-round-robin"], check=True)
+    ways: dict[str, Callable] = {
+        "multipath": lambda disk: mapped(disk, "multipath 0 0 1 1 round-robin 0 1 1 {} 1000"),
+        "linear": lambda disk: mapped(disk, "linear {} 0"),
+        "loop": looped,
+    }
+    for way, over in ways.items():
+        with null_disks(1, irqmode=0) as (disk,), over(disk) as upper, lab.measured():
+            read_direct(f"/dev/{upper}", 300, 1)
+        for metric in (LATENCY, TOTAL):
+            for where, device, truth in (("the disk", disk, 300), ("above it", upper, 0)):
+                lab.check(CONFIG, metric, f"{way}, 300 reads: {where}", truth,
+                          lambda d, m=metric, device=device: d.count(m, device=device),
+                          may_skip=True)  # fmt: skip
+
+
+@contextlib.contextmanager
+def nvme(backing: str) -> Iterator[tuple[str, str]]:
+    """Make an NVMe disk of a controller that may have more ports; return it and its path."""
+    target = CONFIGFS / "nvmet"
+    subsystem, port = target / "subsystems" / "linmonitor", target / "ports" / "1"
+    namespace = subsystem / "namespaces" / "1"
+    for folder in (subsystem, namespace, port):
+        folder.mkdir()
+    for file, text in {
+        subsystem / "attr_allow_any_host": "1",
+        namespace / "device_path": f"/dev/{backing}",
+        namespace / "enable": "1",
+        port / "addr_trtype": "loop",
+    }.items():
+        file.write_text(text, encoding="ascii")
+    link = port / "subsystems" / "linmonitor"
+    link.symlink_to(subsystem)
+    host = "7f1f0a52-5b1e-4a43-9a55-6ffb0e5c8b11"
+    fabrics = os.open("/dev/nvme-fabrics", os.O_RDWR)
+    options = f"transport=loop,nqn=linmonitor,hostnqn=nqn.2014-08.org.nvmexpress:uuid:{host}"
+    os.write(fabrics, f"{options},hostid={host}".encode())
+    (controller,) = re.findall(r"instance=(\d+)", os.read(fabrics, 200).decode())
+    os.close(fabrics)
+    try:
+        deadline = time.monotonic() + 60
+        while not (paths := list(SYSTEM_BLOCK.glob(f"nvme*c{controller}n1"))):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the NVMe controller made no disk")
+            time.sleep(0.2)
+        time.sleep(1)  # the kernel looks at the new disk
+        yield re.sub(r"c\d+", "", paths[0].name), paths[0].name
+    finally:
+        remove = Path(f"/sys/class/nvme/nvme{controller}/delete_controller")
+        remove.write_text("1", encoding="ascii")
+        link.unlink()
+        for folder in (port, namespace, subsystem):
+            folder.rmdir()
+
+
+@proves()
+def hidden_path(lab: Lab) -> None:
+    """Read an NVMe disk whose requests belong to a path that the kernel hides."""
+    if subprocess.run(["modprobe", "-qa", "nvmet", "nvme-loop"], check=False).returncode:
+        return  # Debian's kernels before 6.12 have no such target
+    with null_disks(1, irqmode=0) as (disk,), nvme(disk) as (head, path), lab.measured():
+        read_direct(f"/dev/{head}", 200, 1)
     for metric in (LATENCY, TOTAL):
-        for device, truth in ((disk, 300), (mapped, 0)):
-            where = "the disk" if truth else "dm"
-            lab.check(CONFIG, metric, f"multipath, 300 reads: {where}", truth,
-                      lambda d, m=metric, device=device: d.count(m, device=device))  # fmt: skip
+        lab.check(CONFIG, metric, "NVMe of several ports, 200 reads: the hidden path", 200,
+                  lambda d, m=metric: d.count(m, device=path, operation="read"),
+                  may_skip=True)  # fmt: skip
 
 
-VM = (without_statistics, commands_of_the_driver, zone_commands, swapped_disk, request_once)
+CELLS = 96 + 9  # of disks and operations, and `other` for each operation
+
+
+@proves(LATENCY, TOTAL)
+def more_than_the_bound(lab: Lab) -> None:
+    """Use more disks and operations than there are cells: none is lost, and the series end."""
+    with null_disks(60, irqmode=0) as disks, lab.measured():
+        for disk in disks:
+            read_direct(f"/dev/{disk}", 1, 1)
+            write_through(f"/dev/{disk}", 1)
+    for metric in (LATENCY, TOTAL):
+        lab.check(CONFIG, metric, "60 disks, read and written: all and other", 120,
+                  lambda d, m=metric: d.count(m), may_skip=True)  # fmt: skip
+        lab.check(CONFIG, metric, "60 disks, read and written: label sets above the bound", 0,
+                  lambda d, m=metric: max(0, len(d.named(f"{m}_count")) - CELLS))  # fmt: skip
+    lab.check(CONFIG, LATENCY, "60 disks, read and written: some are other", 1,
+              lambda d: float(d.count(LATENCY, device="other") > 0))  # fmt: skip
+
+
+VM = (
+    without_statistics,
+    commands_of_the_driver,
+    zone_commands,
+    swapped_disk,
+    request_once,
+    hidden_path,
+    more_than_the_bound,  # at last: cells are not given back
+)
 LIVE = (own_disk_without_statistics, serial_number)

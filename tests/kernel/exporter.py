@@ -54,6 +54,10 @@ class Metrics:
             if found == PREFIX + name and labels.items() <= dict(pairs).items()
         )
 
+    def named(self, name: str) -> list[tuple]:
+        """Return the label sets of a name."""
+        return [pairs for found, pairs in self.samples if found == PREFIX + name]
+
     def count(self, name: str, **labels: str) -> float:
         """Return a histogram's number of samples."""
         return self.total(f"{name}_count", **labels)
@@ -86,8 +90,9 @@ def open_entries(start_map: maps.Map) -> int:
     """Return how many starts wait for their end."""
     if start_map.name != "starts":
         return len(start_map.keys())
-    # An array: a slot's time has its highest bit once it was read (starts.bpf.h).
-    return sum(0 < ns < 1 << 63 for _, ns in struct.iter_unpack("QQ", start_map.values()))
+    # An array: the time behind a slot's owner has its highest bit once it was read (starts.bpf.h).
+    slots = struct.iter_unpack(f"QQ{start_map.value_size - 16}x", start_map.values())
+    return sum(0 < ns < 1 << 63 for _, ns in slots)
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -69,7 +69,8 @@ class Lab:
 
     @contextmanager
     def measured(self, settle: float = 0.3) -> Iterator[None]:
-        """Run a workload between two scrapes."""
+        """Run a workload between two scrapes; what a program publishes late is in them."""
+        time.sleep(settle)
         before = [exporter.metrics() for exporter in self.exporters]
         yield
         time.sleep(settle)

@@ -61,7 +61,9 @@ def test_maps_fit_the_labels(config: str, arch: str) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_histograms_have_room_for_all_their_slots(config: str) -> None:
-    text = (SOURCES / config / f"{config}.bpf.c").read_text(encoding="utf-8")
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in (SOURCES / config).glob("*.bpf.[ch]")
+    )
     numbers = dict(re.findall(r"#define (\w+) (\d+)", text))
     maps = {entry["name"]: entry for entry in objects(config)[0]["maps"]}
     for histogram in exporter_config(config).get("histograms", []):

@@ -62,7 +62,7 @@ void begin(void)
 }
 
 void issue(u64 rq, u64 now) { remember(rq, now); }
-u64 complete(u64 rq) { return recall(rq); }
+u64 complete(u64 rq) { return recall(start_of(rq), rq); }
 u64 lost(void) { return dropped; }
 int skipped(u64 born) { return was_skipped(born); }
 """

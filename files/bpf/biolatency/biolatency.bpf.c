@@ -2,47 +2,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Block I/O latency by disk and operation.
-#include "block.bpf.h"
-
 #define DROPPED biolatency_dropped_total
+#include "block.bpf.h"
+#include "publish.bpf.h"
 #include "starts.bpf.h"
-
-#define MAX_SLOT 27 // 134 s
-#define MAX_DISKS 64
-#define MAX_OPERATIONS 6 // that one disk really sees, on average
-
-enum operation {
-	READ_OP = 0,
-	WRITE = 1,
-	FLUSH = 2,
-	DISCARD = 3,
-	SECURE_ERASE = 5,
-	WRITE_ZEROES = 9,
-	DRIVER_IN = 34,
-	DRIVER_OUT = 35,
-	OTHER = 255,
-};
-
-struct disk_operation {
-	u64 device[NAME_WORDS];
-	u8 operation;
-	u8 bucket; // unused, 0, in the error counter's key
-	u8 padding[6];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_DISKS * MAX_OPERATIONS * (MAX_SLOT + 2));
-	__type(key, struct disk_operation);
-	__type(value, u64);
-} bio_latency_seconds SEC(".maps"), bio_total_latency_seconds SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_DISKS *MAX_OPERATIONS);
-	__type(key, struct disk_operation);
-	__type(value, u64);
-} bio_errors_total SEC(".maps");
 
 TRACEPOINT(block_rq_issue)
 int issue(u64 *ctx)
@@ -55,68 +18,51 @@ int issue(u64 *ctx)
 TRACEPOINT(block_rq_requeue)
 int requeue(u64 *ctx)
 {
-	recall(number_of(REQUEST_OF(block_rq_requeue, ctx)));
+	u64 rq = number_of(REQUEST_OF(block_rq_requeue, ctx));
+	struct start *start = start_of(rq);
+
+	if (start)
+		recall(start, rq);
 	return 0;
-}
-
-static __always_inline u8 operation_of(u32 cmd_flags)
-{
-	u8 operation = cmd_flags;
-
-	switch (operation) {
-	case READ_OP ... DISCARD:
-	case SECURE_ERASE:
-	case WRITE_ZEROES:
-	case DRIVER_IN:
-	case DRIVER_OUT:
-		return operation;
-	case 32: // a SCSI command of its own kind, before 5.14
-		return DRIVER_IN;
-	case 33:
-		return DRIVER_OUT;
-	default: // among them the zone operations, renumbered in 6.8
-		return OTHER;
-	}
-}
-
-// "other" for a request without a disk.
-static __always_inline void name_disk(struct request *rq, u64 name[NAME_WORDS])
-{
-	struct gendisk *disk = disk_of(rq);
-
-	if (disk)
-		read_name(disk, name);
-	else
-		__builtin_memcpy(name, "other", sizeof("other"));
 }
 
 TRACEPOINT(block_rq_complete)
 int BPF_PROG(complete, struct request *rq, int error, u32 bytes)
 {
-	struct disk_operation key = {};
-	u64 now = bpf_ktime_get_ns(), issued = 0, begun;
-	bool whole = bytes >= READ(rq, __data_len);
+	u64 now = bpf_ktime_get_ns(), issued = 0, birth;
+	struct start *start = start_of(number_of(rq));
+	struct owner wanted;
+	struct part *part;
+	struct end end;
+	u32 operation;
+	bool whole;
 
-	if (whole)
-		issued = recall(number_of(rq));
-	key.operation = operation_of(READ(rq, cmd_flags));
-	// A write with a flush around it ends twice, at last without data.
-	if (!bytes && key.operation == WRITE)
+	if (!start)
 		return 0;
-	name_disk(rq, key.device);
-	if (is_left_out(key.device))
+	read_end(rq, &end);
+	whole = bytes >= end.length;
+	if (whole)
+		issued = recall(start, number_of(rq));
+	operation = operation_of(end.cmd_flags);
+	// A write with a flush around it ends twice, at last without data.
+	if (!bytes && operation == WRITE)
+		return 0;
+	name_disk(end.disk, wanted.name);
+	wanted.operation = operation + 1;
+	part = find_part(&wanted, &start->cell[operation % sizeof(start->cell)]);
+	if (!part)
 		return 0;
 	if (error)
-		increment_map(&bio_errors_total, &key, 1);
-	if (!whole)
-		return 0;
-	begun = born(rq, key.operation == FLUSH);
-	if (issued)
-		increment_duration(&bio_latency_seconds, &key, 0, MAX_SLOT, elapsed(issued, now));
-	else if (was_skipped(begun) && !error)
-		count_dropped();
-	if (begun)
-		increment_duration(&bio_total_latency_seconds, &key, 0, MAX_SLOT,
-				   elapsed(begun, now));
+		__sync_fetch_and_add(&part->errors, 1);
+	if (whole) {
+		birth = birth_of(rq, &end, operation);
+		if (issued)
+			add_duration(part->device, elapsed(issued, now));
+		else if (was_skipped(birth) && !error)
+			count_dropped();
+		if (birth)
+			add_duration(part->total, elapsed(birth, now));
+	}
+	mark_changed(part);
 	return 0;
 }

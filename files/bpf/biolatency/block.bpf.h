@@ -4,9 +4,7 @@
 // Block layer types, from linux/blk-mq.h and linux/blkdev.h.
 #pragma once
 
-#include "kernel.bpf.h"
-
-#define NAME_WORDS 4 // DISK_NAME_LEN, 32, in words of 8 letters
+#include "labels.bpf.h"
 
 struct gendisk {
 	char disk_name[8 * NAME_WORDS];
@@ -40,63 +38,58 @@ struct request___disk {
 	struct gendisk *rq_disk;
 } __relocated;
 
-static __always_inline struct gendisk *disk_of(struct request *rq)
-{
-	struct request___disk *old = (void *)rq;
-
-	if (bpf_core_field_exists(old->rq_disk))
-		return READ(old, rq_disk);
-	return READ(rq, q, disk);
-}
-
-// A disk's name, filled up with zeroes whatever the driver left behind its end.
-static __always_inline void read_name(struct gendisk *disk, u64 name[NAME_WORDS])
-{
-	const char *text = disk->disk_name;
+// What is read of a request that ends. Without types each field would cost a
+// call of a helper: there one call copies the part that has them all.
+struct end {
+	struct gendisk *disk;
+	u32 cmd_flags, length;
+	bool is_accounted;
+	u64 start_time_ns;
+};
 
 #ifdef TYPED
-	const u64 ones = 0x0101010101010101, highs = 0x8080808080808080;
-	u64 word, end = 0;
-
-#pragma unroll
-	for (int i = 0; i < NAME_WORDS; i++) {
-		word = end ? 0 : *(u64 *)(text + 8 * i);
-		// The high bit of the first byte that is 0.
-		end = (word - ones) & ~word & highs;
-		end &= -end;
-		name[i] = end ? word & (end - 1) : word;
-	}
+#define COPY_REQUEST(rq)
+#define FIELD(type, rq, field) (((type *)(rq))->field)
 #else
-	__builtin_memset(name, 0, 8 * NAME_WORDS);
-	bpf_probe_read_kernel_str(name, 8 * NAME_WORDS, text);
+#define REQUEST_BYTES 256
+#define COPY_REQUEST(rq)                                                                           \
+	u8 copy[REQUEST_BYTES] __attribute__((aligned(8)));                                        \
+	bpf_probe_read_kernel(copy, sizeof(copy), rq)
+#define FIELD(type, rq, field)                                                                     \
+	(*(typeof(((type *)0)->field) *)(copy + bpf_core_field_offset(type, field)))
 #endif
+
+static __always_inline void read_end(struct request *rq, struct end *end)
+{
+	COPY_REQUEST(rq);
+
+	end->cmd_flags = FIELD(struct request, rq, cmd_flags);
+	end->length = FIELD(struct request, rq, __data_len);
+	end->is_accounted = FIELD(struct request, rq, part);
+	end->start_time_ns = FIELD(struct request, rq, start_time_ns);
+	if (bpf_core_field_exists(struct request___disk, rq_disk))
+		end->disk = FIELD(struct request___disk, rq, rq_disk);
+	else
+		end->disk = READ(FIELD(struct request, rq, q), disk);
 }
 
-static __always_inline bool is_digit(char letter)
+// "other" for a request without a disk.
+static __always_inline void name_disk(struct gendisk *disk, u64 name[NAME_WORDS])
 {
-	return letter >= '0' && letter <= '9';
-}
-
-// Memory (ram), and disks that hand on to others, which count (loop, device
-// mapper's request queues, CD-ROMs).
-static __always_inline bool is_left_out(const u64 words[NAME_WORDS])
-{
-	const char *name = (const char *)words;
-	u32 four = words[0], three = four & 0xffffff;
-
-	return (four == 0x706f6f6c && is_digit(name[4])) || // "loop"
-	       (three == 0x2d6d64 && is_digit(name[3])) || // "dm-"
-	       (three == 0x6d6172 && is_digit(name[3])) || // "ram"
-	       ((four & 0xffff) == 0x7273 && is_digit(name[2])); // "sr"
+	__builtin_memset(name, 0, 8 * NAME_WORDS);
+	if (disk)
+		copy_name(disk->disk_name, name);
+	else
+		__builtin_memcpy(name, "other", sizeof("other"));
 }
 
 // When the request was born; 0 where the kernel keeps no account of it: since
 // 6.16 the field then still holds the birth of an earlier request. The flush
 // that the block layer makes itself is never accounted and always has a birth.
-static __always_inline u64 born(struct request *rq, bool is_flush)
+static __always_inline u64 birth_of(struct request *rq, const struct end *end, u32 operation)
 {
-	if (READ(rq, part) || (is_flush && READ(rq, mq_hctx, fq, flush_rq) == rq))
-		return READ(rq, start_time_ns);
+	if (end->is_accounted || (operation == FLUSH && READ(rq, mq_hctx, fq, flush_rq) == rq))
+		return end->start_time_ns;
 	return 0;
 }
 

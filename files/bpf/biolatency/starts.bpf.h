@@ -23,6 +23,7 @@ struct request;
 struct start {
 	u64 owner;
 	u64 ns; // of the last issue; DONE is set once it has been read
+	u8 cell[8]; // where its last requests were counted, by operation (cells.bpf.h)
 };
 
 #define DONE (1ULL << 63)
@@ -115,13 +116,10 @@ static __always_inline u64 recall_own(struct start *start, u64 rq)
 }
 
 // The issue time of a request, forgotten here; 0 when none was seen.
-static __always_inline u64 recall(u64 rq)
+static __always_inline u64 recall(struct start *start, u64 rq)
 {
-	struct start *start = start_of(rq);
 	u64 ns, *spilled;
 
-	if (!start)
-		return 0;
 	ns = recall_own(start, rq);
 	if (ns)
 		return ns;
