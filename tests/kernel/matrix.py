@@ -97,7 +97,7 @@ def has_begun(process: subprocess.Popen, began: Path) -> bool:
     return began.exists()
 
 
-def boot(kernel: kernels.Kernel, script: Path, log: Path, began: Path) -> subprocess.Popen:
+def boot(kernel: kernels.BootImage, script: Path, log: Path, began: Path) -> subprocess.Popen:
     """Boot a kernel until the script runs; a boot that ends before is tried again."""
     for attempt in range(1, BOOTS + 1):
         process = kernel.boot(script, log)
