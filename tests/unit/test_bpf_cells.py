@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cells of disks and operations: bounded, found again, and all of them exported."""
 
 from __future__ import annotations

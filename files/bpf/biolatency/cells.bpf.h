@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // What was counted for each disk and operation: in cells, which are found and
 // changed without a helper call, where each exported value would cost a search

@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // What labels a request: its operation, and its disk's name.
 #pragma once

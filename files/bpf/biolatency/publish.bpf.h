@@ -1,5 +1,5 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright: linmonitor.stack contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 //
 // From the cells to the exported maps. There is no timer for programs before
 // 5.15, so this happens when one of the kernel's own timers ends: with every

@@ -34,7 +34,6 @@ DROP_IN = "/run/systemd/system/ebpf_exporter.service.d/fault.conf"
 # Empty although their programs run, and why.
 EMPTY = {
     "Kernel / Fleet: Most disk errors A": "the disk works",
-    "Kernel / Fleet: Most window clamps A": "no window was clamped",
     "Kernel / Programs: Not attached A": "all are attached",
     "Kernel / Fleet: Worst share retransmitted A": "no node_exporter",
     "Kernel / Host: Retransmitted segments by reason B": "no node_exporter",
@@ -43,6 +42,8 @@ EMPTY = {
     "Monitoring / Prometheus: Messages sent by Alertmanager A": "no Alertmanager",
     "Monitoring / Prometheus: Messages that failed A": "no Alertmanager",
 }
+# Whoever else uses this kernel may cause it, and need not.
+OTHERS_DO = {"Kernel / Fleet: Most window clamps A"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def test_every_query_returns_data(measured, refused):
         if needed(answer.expr) and needed(answer.expr) <= refused.keys()
     }
     print(f"{len(measured.panels)} queries, {len(empty)} empty, {len(excused)} by the kernel")
-    assert empty == excused | EMPTY.keys()
+    assert empty - OTHERS_DO == excused | EMPTY.keys()
 
 
 def test_every_rule_is_healthy(server, measured):
@@ -229,14 +230,14 @@ def test_share_of_nearly_full_queues(measured):
     [
         ("Kernel / Fleet: Hosts answering A", 1, 1),
         ("Kernel / Fleet: Hosts down A", 0, 0),
-        ("Kernel / Host: Device time, quantiles C", 1e-6, 134),
-        ("Kernel / Host: Connect time, quantiles A", 1e-6, 0.1),
-        ("Kernel / Host: Round-trip time, quantiles A", 1e-6, 0.1),
+        ("Kernel / Host: Device time, quantiles A", 1e-6, 134),
+        ("Kernel / Host: Connect time, quantiles B", 1e-6, 0.1),
+        ("Kernel / Host: Round-trip time, quantiles B", 1e-6, 0.1),
         ("Kernel / Host: Requests in flight A", 0, 1000),
         ("Kernel / Programs: Programs not attached A", 0, 0),
         ("Kernel / Programs: Decoder errors A", 0, 0),
         ("Kernel / Programs: Time per event A", 1e-8, 1e-3),
-        ("Kernel / Programs: Cost of all programs A", 1e-7, 0.5),
+        ("Kernel / Programs: Cost of all programs, worst host A", 1e-7, 0.5),
         ("Kernel / Programs: Memory of the exporter A", 1e6, 1e9),
         ("Kernel / Programs: Series per host A", 100, 10_000),
         ("Monitoring / Prometheus: Configuration A", 1, 1),
