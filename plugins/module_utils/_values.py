@@ -8,6 +8,7 @@ than its owner meant is refused, and what is left needs no escaping in any of th
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -60,17 +61,10 @@ def _capability(text: str) -> str:
     return "" if known else "a capability, as CAP_BPF"
 
 
-def _address_of(text: str) -> str:
+def _address_of(text: str, port: int | None = None) -> str:
+    """Look at HOST:PORT; with a default `port`, a host without one is an address too."""
     try:
-        _address.parse(text)
-    except _address.AddressError as error:
-        return str(error)
-    return ""
-
-
-def _scrape_address(text: str) -> str:
-    try:
-        _address.parse(text, 1)
+        _address.parse(text, port)
     except _address.AddressError as error:
         return str(error)
     return ""
@@ -94,7 +88,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "network": _like(r"[A-Za-z0-9.:_/\[\]-]+", f"one of: {_address.SOURCES}"),
     "path": _path,
     "repository": _like(URL % "https?|ssh|git|file", "a URL of git, as https://…"),
-    "scrape_address": _scrape_address,
+    "scrape_address": functools.partial(_address_of, port=1),
     "secret": _line,
     "package_version": _like(r"newest|\d[0-9A-Za-z.+~:-]*", "a version of the package, or newest"),
     "sha256": _like(r"[0-9A-Fa-f]{64}", "the 64 digits that sha256sum prints"),
