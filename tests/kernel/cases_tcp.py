@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import os
 import select
 import socket
 import struct
@@ -283,6 +284,54 @@ def rare_results(lab: Lab) -> None:
     ):
         lab.check("tcp-connect-time", CONNECT, case, truth,
                   lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+
+
+def take_errors(clients: list[socket.socket]) -> list[int]:
+    """Take each connection's error as soon as the kernel tells of one; return them."""
+    taken = []
+    with select.epoll() as events:
+        for sock in clients:
+            events.register(sock, 0)
+        waiting = {sock.fileno(): sock for sock in clients}
+        while waiting:
+            for number, _ in events.poll(0):
+                if error := waiting[number].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    taken.append(error)
+                    events.unregister(waiting.pop(number))
+    return taken
+
+
+@proves(CONNECT)
+def errors_taken(lab: Lab) -> None:
+    """Fail while another CPU waits for the error, and takes it before the connection ends."""
+    nowhere = {IPV4: "203.0.113.77", IPV6: "2001:db8::77"}
+    retries = sysctl(CLIENT, "ipv4/tcp_syn_retries", "1")
+    linear = sysctl(CLIENT, "ipv4/tcp_syn_linear_timeouts", "0")
+    processors = os.sched_getaffinity(0)
+    for family in (IPV4, IPV6):
+        ip("-n", ROUTER, "route", "add", "unreachable", nowhere[family])
+        errors = []
+        # ICMP messages come when connect() has let go of the socket.
+        with netem(to_client="delay 100ms"), lab.measured():
+            for address, number in ((VOID[family], 50), (nowhere[family], 5)):
+                os.sched_setaffinity(0, {min(processors)})  # where the timer runs out
+                clients = start_connecting(family, address, PORT, number)
+                os.sched_setaffinity(0, {max(processors)})
+                errors += take_errors(clients)
+                close_all(clients)
+        os.sched_setaffinity(0, processors)
+        ip("-n", ROUTER, "route", "del", "unreachable", nowhere[family])
+        timeouts = errors.count(errno.ETIMEDOUT)
+        for result, truth in (
+            ("timeout", timeouts),
+            ("other", len(errors) - timeouts),
+            ("aborted", 0),
+        ):
+            labels = {"family": VERSION[family], "scope": "public", "result": result}
+            lab.check("tcp-connect-time", CONNECT, f"error taken, {VERSION[family]}: {result}",
+                      truth, lambda d, ls=labels: d.count(CONNECT, **ls))  # fmt: skip
+    sysctl(CLIENT, "ipv4/tcp_syn_retries", retries)
+    sysctl(CLIENT, "ipv4/tcp_syn_linear_timeouts", linear)
 
 
 TCP_FASTOPEN, TCP_FASTOPEN_CONNECT = 23, 30
@@ -932,6 +981,7 @@ VM = (
     overflow_without_cookies,
     connect_results,
     rare_results,
+    errors_taken,
     fast_open,
     under_way,
     rtt,

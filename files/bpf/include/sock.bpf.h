@@ -56,6 +56,9 @@ struct sock {
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
+	struct {
+		int owned;
+	} sk_lock;
 	int sk_err;
 	int sk_rcvbuf;
 	int sk_forward_alloc;
@@ -75,6 +78,7 @@ struct request_sock_queue {
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
 	u8 icsk_ca_state : 5;
+	u8 icsk_pending;
 } __relocated;
 
 struct tcp_sock {

@@ -21,6 +21,18 @@ enum result {
 	OTHER,
 };
 
+// Before 6.11 (853c3bd7b791) the kernel tells the application of an error first and
+// ends the connection then: who waits for the error has often taken it by now.
+static __always_inline u8 result_without_error(struct sock *sk)
+{
+	struct inet_connection_sock *icsk = (struct inet_connection_sock *)sk;
+
+	if (READ(sk, sk_lock.owned)) // by a process: close(), or its end
+		return ABORTED;
+	// The timer of the last SYN has run out, or an ICMP message came before.
+	return BPF_CORE_READ(icsk, icsk_pending) ? OTHER : TIMEOUT;
+}
+
 static __always_inline u8 result_of(struct sock *sk, int state)
 {
 	if (state == TCP_ESTABLISHED)
@@ -30,9 +42,10 @@ static __always_inline u8 result_of(struct sock *sk, int state)
 		return REFUSED;
 	case ETIMEDOUT:
 		return TIMEOUT;
-	case 0: // given up here: close(), or the process ended
 	case ECONNABORTED:
 		return ABORTED;
+	case 0:
+		return result_without_error(sk);
 	default:
 		return OTHER;
 	}
