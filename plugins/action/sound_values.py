@@ -4,22 +4,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.plugins.action import ActionBase
 from ansible_collections.linmonitor.stack.plugins.module_utils import _values
+from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
-COLLECTION = Path(__file__).parents[2]
-
-
-@cache
-def kinds() -> dict[str, str]:
-    """Return the kind of each variable that has one."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load((COLLECTION / "meta/values.yml").read_text(), loader)
+# The kind of each variable that has one.
+KINDS = Path(__file__).parents[2] / "meta/values.yml"
 
 
 class ActionModule(ActionBase):
@@ -33,7 +26,7 @@ class ActionModule(ActionBase):
         role = self.validate_argument_spec({"role": {"type": "str", "required": True}})[1]["role"]
         known = task_vars or {}
         faults = []
-        for name, kind in kinds().items():
+        for name, kind in _yaml.read(KINDS).items():
             if name.startswith(f"{role}_") and name in known:
                 said = _values.fault(kind, self._templar.template(known[name]))
                 faults += [f"{name} must be {said}."] if said else []

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
+from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
 DOCUMENTATION = r"""
 name: artifact
@@ -22,6 +23,7 @@ description:
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
+VERSIONS = Path(__file__).parents[2] / "versions.yml"
 KEY_LENGTH = 16
 GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,6 +39,18 @@ TRANSPORT = re.compile(
     r"(?i:(https?|ftp|all|no)_proxy)|GO(PROXY|SUMDB|PRIVATE|NOPROXY|NOSUMDB|INSECURE|VCS|AUTH)"
     r"|(SSL|CURL|GIT|CARGO|PIP|REQUESTS)_.*|HOME|TMPDIR|GO(MOD)?CACHE|GOPATH"
 )
+
+
+def matched_set(exporter: str, libbpf: str = "", libbpfgo: str = "") -> dict:
+    """Return the first set of versions.yml with the versions named; nothing if there is none."""
+    named = {"exporter": exporter, "libbpf": libbpf, "libbpfgo": libbpfgo}
+    wanted = {name: version for name, version in named.items() if version}
+    return next((one for one in pins("sets") if one.items() >= wanted.items()), {})
+
+
+def pins(part: str) -> dict:
+    """Return a part of versions.yml."""
+    return _yaml.read(VERSIONS)[part]
 
 
 def build_environment(target: str, go: str) -> dict[str, str]:
@@ -133,6 +147,8 @@ class FilterModule:
             "lock_lines": lock_lines,
             "locked_files": locked_files,
             "locked_sha256": locked_sha256,
+            "matched_set": matched_set,
+            "pins": pins,
             "programs_sha256": programs_sha256,
             "reproducible_tar": reproducible_tar,
             "tree_sha256": tree_sha256,

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-import yaml
+from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
 DOCUMENTATION = r"""
 name: variables
@@ -35,14 +35,9 @@ SHOWN_HOSTS = 3
 @cache
 def known_names() -> frozenset[str]:
     """Return the variables of all roles and playbooks and the facts that they leave behind."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     roles = COLLECTION.glob("roles/*/meta/argument_specs.yml")
-    specs = [
-        entry
-        for path in roles
-        for entry in yaml.load(path.read_text(), loader)["argument_specs"].values()
-    ]
-    shared = yaml.load((COLLECTION / "meta/variables.yml").read_text(), loader)
+    specs = [entry for path in roles for entry in _yaml.read(path)["argument_specs"].values()]
+    shared = _yaml.read(COLLECTION / "meta/variables.yml")
     named = frozenset(name for spec in [*specs, shared] for name in spec["options"])
     return named | shared["facts"].keys()
 

@@ -74,7 +74,7 @@ options:
   units:
     description: >-
       Text of C(ebpf_exporter.service), of C(ebpf_exporter.socket), which is its listener, and of
-      C(ebpf_exporter-trial.service), by name.
+      C(ebpf_exporter-trial.service), by name; C(@release@) in it is the release's folder.
     type: dict
   files:
     description:
@@ -260,9 +260,11 @@ class Deployment:
     def texts(self) -> Dict[str, str]:
         """Return the release's files that do not come from the artifact."""
         settings = json.dumps(self.settings, indent=4, sort_keys=True) + "\n"
+        folder = self.releases.path(self.name)
+        units = self.params["units"].items()
         return {
             "settings.json": settings,
-            **self.params["units"],
+            **{unit: text.replace("@release@", folder) for unit, text in units},
             **(self.params["texts"] or {}),
         }
 

@@ -102,7 +102,7 @@ class Machine:
         """Return what the role asks for."""
         digest = hashlib.sha256(f"{exporter} {address}".encode()).hexdigest()
         name = f"{digest[:16]}-{digest[16:32]}"
-        unit = f"{MARKED}ExecStart={self.releases.path(name)}/bin/ebpf_exporter {address}\n"
+        unit = f"{MARKED}ExecStart=@release@/bin/ebpf_exporter {address}\n"
         return {
             "root": str(self.opt),
             "release": name,
@@ -117,7 +117,7 @@ class Machine:
             "units": {
                 _release.UNIT: unit,
                 _release.SOCKET: f"{MARKED}ListenStream={address}\n",
-                _release.TRIAL_UNIT: f"{MARKED}ExecStart={self.releases.path(name)}/choose.py\n",
+                _release.TRIAL_UNIT: f"{MARKED}ExecStart=@release@/choose.py\n",
             },
             "files": "files/release",
             "texts": {"choose.py": "", "health.py": ""},

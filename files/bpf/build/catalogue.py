@@ -16,6 +16,8 @@ import yaml
 PROGRAM = {"summary", "sets", "variants", "metrics"}
 VARIANT = {"name", "requires", "cost"}
 METRIC = {"unit", "meaning", "normal", "action", "alerts", "verify"}
+# libyaml where it is there: the controller reads all programs for each host.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _mapping(place: str, value: object, words: set[str] | None = None) -> dict:
@@ -57,7 +59,7 @@ def read(folder: Path) -> dict:
         if not needed.is_file():
             raise ValueError(f"{needed} is missing: a program is a folder with these files")
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {error}") from error
     entry = _mapping(str(path), said, PROGRAM)
