@@ -41,9 +41,10 @@ TRANSPORT = re.compile(
 )
 
 
-def matched_set(asked: Mapping[str, str]) -> dict:
-    """Return the first set of versions.yml with these versions; nothing if there is none."""
-    wanted = dict(asked)
+def matched_set(exporter: str, libbpf: str = "", libbpfgo: str = "") -> dict:
+    """Return the first set of versions.yml with the versions named; nothing if there is none."""
+    named = {"exporter": exporter, "libbpf": libbpf, "libbpfgo": libbpfgo}
+    wanted = {name: version for name, version in named.items() if version}
     return next((one for one in pins("sets") if one.items() >= wanted.items()), {})
 
 
