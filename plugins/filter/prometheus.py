@@ -8,10 +8,12 @@ import fnmatch
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.linmonitor.stack.plugins.module_utils import _values
 
 DOCUMENTATION = r"""
 name: prometheus
@@ -39,6 +41,9 @@ NAMED_FLAGS = {
 JOB = "ebpf_exporter"
 MARK = "# Managed by linmonitor.stack\n"
 URL_WITH_PASSWORD = re.compile(r"\s*[A-Za-z][\w+.-]*://[^/@\s]*:[^/\s]*@")
+# Of the rules that the role writes.
+OWN_RULE_FILES = ("alerts.yml", "recording.yml")
+NUMBER = r"-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?"
 # What bcrypt reads of a password, in bytes.
 PASSWORD_BYTES = 72
 
@@ -177,6 +182,46 @@ def user_faults(users: Mapping) -> list[str]:
     return faults
 
 
+def rule_file_faults(files: Iterable[str]) -> list[str]:
+    """Say which rule files of one's own would lie where another one lies."""
+    taken: dict[str, str] = dict.fromkeys(OWN_RULE_FILES, "ours")
+    faults = []
+    for path in map(str, files):
+        name = PurePath(path).name
+        if name in taken:
+            faults.append(f"prometheus_rule_files has {path}, whose name is that of {taken[name]}")
+        taken[name] = path
+    return faults
+
+
+def alert_faults(changes: Mapping, settings: Mapping) -> list[str]:
+    """Say which changes of alerts change nothing that there is, or make no number or time of it."""
+    faults = []
+    for alert, change in changes.items():
+        if alert not in settings:
+            known = ", ".join(sorted(settings))
+            faults.append(f"prometheus_alerts changes {alert}, which is no alert: {known}")
+        elif not isinstance(change, Mapping):
+            faults.append(f"prometheus_alerts.{alert} must be a dictionary, not {change!r}")
+        else:
+            faults += _setting_faults(f"prometheus_alerts.{alert}", change, settings[alert])
+    return faults
+
+
+def _setting_faults(place: str, change: Mapping, settings: Mapping) -> list[str]:
+    faults = [
+        f"{place} sets {name}; it has {', '.join(settings)}"
+        for name in change
+        if name not in settings
+    ]
+    threshold, hold = change.get("threshold", 0), change.get("hold", "0s")
+    if isinstance(threshold, bool) or not re.fullmatch(NUMBER, str(threshold)):
+        faults.append(f"{place}.threshold must be a number, not {threshold!r}")
+    if said := _values.fault("duration", hold):
+        faults.append(f"{place}.hold must be {said}")
+    return faults
+
+
 def _alert_of(rule: Mapping) -> str:
     """Return the alert that a rule is, or whose threshold it records; nothing of another."""
     return str(rule.get("alert") or rule.get("labels", {}).get("alert", ""))
@@ -223,12 +268,14 @@ class FilterModule:
     def filters(self) -> dict:
         """Return the filters by name."""
         return {
+            "prometheus_alert_faults": alert_faults,
             "prometheus_arguments": arguments,
             "prometheus_exported_files": exported_files,
             "prometheus_exported_rules": exported_rules,
             "prometheus_flag_faults": flag_faults,
             "prometheus_jobs": jobs,
             "prometheus_pattern_faults": pattern_faults,
+            "prometheus_rule_file_faults": rule_file_faults,
             "prometheus_url_faults": url_faults,
             "prometheus_user_faults": user_faults,
             "prometheus_yaml": to_yaml,

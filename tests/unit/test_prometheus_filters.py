@@ -12,11 +12,13 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.linmonitor.stack.plugins.filter.prometheus import (
+    alert_faults,
     arguments,
     exported_rules,
     flag_faults,
     jobs,
     pattern_faults,
+    rule_file_faults,
     systemd_word,
     to_yaml,
     url_faults,
@@ -183,3 +185,49 @@ def test_chosen_alerts_come_along_with_their_thresholds(patterns, groups, thresh
 def test_a_pattern_that_chooses_nothing_is_refused():
     (fault,) = pattern_faults(RULES, ["Disk*", "Dsik*"])
     assert fault == "prometheus_export_alerts has Dsik*, which is no alert: DiskSlow, Watchdog"
+
+
+def test_rule_files_of_one_name_are_refused():
+    assert rule_file_faults(["a/mine.yml", "b/other.yaml"]) == []
+    ours, twice = rule_file_faults(["a/alerts.yml", "a/mine.yml", "b/mine.yml"])
+    assert ours == "prometheus_rule_files has a/alerts.yml, whose name is that of ours"
+    assert twice == "prometheus_rule_files has b/mine.yml, whose name is that of a/mine.yml"
+
+
+SETTINGS = {"DiskSlow": {"threshold": 0.1, "hold": "15m"}, "Down": {"hold": "5m"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"DiskSlow": {"threshold": 0.3}},
+        {"DiskSlow": {"threshold": "1e-3", "hold": "1h30m"}},
+        {"DiskSlow": {"threshold": -1}, "Down": {"hold": "0s"}},
+        {},
+    ],
+)
+def test_changes_of_alerts_that_mean_something_pass(change):
+    assert alert_faults(change, SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"DiskSlo": {}}, "prometheus_alerts changes DiskSlo, which is no alert: DiskSlow, Down"),
+        ({"DiskSlow": 3}, "prometheus_alerts.DiskSlow must be a dictionary, not 3"),
+        (
+            {"DiskSlow": {"treshold": 1}},
+            "prometheus_alerts.DiskSlow sets treshold; it has threshold, hold",
+        ),
+        ({"Down": {"threshold": 1}}, "prometheus_alerts.Down sets threshold; it has hold"),
+        ({"DiskSlow": {"threshold": "much"}}, "threshold must be a number, not 'much'"),
+        ({"DiskSlow": {"threshold": True}}, "threshold must be a number, not True"),
+        ({"DiskSlow": {"threshold": "1\n- a: b"}}, "threshold must be a number"),
+        ({"DiskSlow": {"hold": "15 minutes"}}, "hold must be a duration as Prometheus writes it"),
+        ({"DiskSlow": {"hold": ""}}, "hold must be not empty"),
+        ({"DiskSlow": {"hold": 15}}, "hold must be a duration as Prometheus writes it"),
+    ],
+)
+def test_changes_of_alerts_that_mean_nothing_are_refused(change, said):
+    (fault,) = alert_faults(change, SETTINGS)
+    assert said in fault
