@@ -244,6 +244,17 @@ def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Mo
     assert "changed=0" in monitor.deploy()
 
 
+def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Monitor) -> None:
+    for _ in range(6):
+        killed = monitor.process()
+        monitor.run(f"kill -KILL {killed}")
+        deadline = time.monotonic() + 120
+        while monitor.process() in ("0", killed):
+            assert time.monotonic() < deadline, monitor.run("journalctl --lines=20")
+            time.sleep(0.2)
+    assert "changed=0" in monitor.deploy()
+
+
 SECRET = "quite-a-Secret"
 LOGIN = {"alice": SECRET + "-1", "bob": SECRET + "-2"}
 CERTIFICATE = (
