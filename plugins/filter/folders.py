@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from ansible import constants
 
@@ -59,9 +60,15 @@ def inventory_id(sources: Iterable[str]) -> str:
     return "-".join([*words, digest])[-64:]
 
 
+def host_file(host: str) -> str:
+    """Return a file name for a host, whatever the inventory calls it."""
+    name = quote(host, safe="")
+    return name.replace(".", "%2E") if set(name) <= {"."} else name
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"inventory_id": inventory_id, "user_folder": user_folder}
+        return {"host_file": host_file, "inventory_id": inventory_id, "user_folder": user_folder}

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ansible_collections.linmonitor.stack.plugins.filter.folders import host_file
 from ansible_collections.linmonitor.stack.plugins.filter.targets import prometheus_web
 from ansible_collections.linmonitor.stack.plugins.module_utils import _address
 from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address
@@ -73,7 +74,8 @@ def _login(host: str, variables: Mapping, secrets: str) -> str:
     user = (ini.get("security") or {}).get("admin_user", "admin")
     if variables.get("grafana_admin_password"):
         return f"as {user}, with the grafana_admin_password of your inventory"
-    stored = Path(str(variables.get("grafana_secrets_dir") or secrets)) / host / "admin_password"
+    folder = Path(str(variables.get("grafana_secrets_dir") or secrets))
+    stored = folder / host_file(host) / "admin_password"
     place = f"{stored} on this controller" if stored.is_file() else f"{ON_HOST} on {host}"
     return f"as {user}, whose password is in {place}"
 

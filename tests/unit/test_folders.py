@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.filter.folders import inventory_id, user_folder
+from ansible_collections.linmonitor.stack.plugins.filter.folders import (
+    host_file,
+    inventory_id,
+    user_folder,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,30 @@ def test_a_folder_is_the_only_inventory_in_it(inventories):
     assert inventory_id([str(inventories / "staging")]) == file
     assert inventory_id([str(inventories / "current")]) == file
     assert file.startswith("staging-hosts-")
+
+
+@pytest.mark.parametrize("host", ["web1.example.com", "web-1_a"])
+def test_a_plain_host_has_a_file_of_its_name(host):
+    assert host_file(host) == host
+
+
+def test_hosts_of_strange_names_have_files_of_their_own(tmp_path):
+    hosts = [
+        "..",
+        ".",
+        "...",
+        "../web1",
+        "a/b",
+        "a b=c",
+        "fd00::1",
+        "éclair",
+        "a%2Fb",
+        "a\nb",
+        "'",
+        "-x",
+    ]
+    for host in hosts:
+        file = tmp_path / host_file(host)
+        file.write_text(host)
+        assert file.parent.resolve() == tmp_path.resolve()
+    assert sorted(file.read_text() for file in tmp_path.iterdir()) == sorted(hosts)
