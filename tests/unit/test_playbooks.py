@@ -141,3 +141,8 @@ def test_a_misspelled_variable_ends_every_playbook_before_it_begins(strategy, tm
     said = " ".join(said.split())
     assert "did you mean ebpf_exporter_listen_address?" in said
     assert said.count("PLAY [") == 1
+
+
+def test_verify_says_so_where_no_prometheus_can_be_asked(tmp_path):
+    said = run("playbooks/verify.yml", "-e", "prometheus_mode=agent", folder=str(tmp_path))
+    assert "no host of linmonitor_prometheus answers queries" in " ".join(said.split())
