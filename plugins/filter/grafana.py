@@ -249,6 +249,18 @@ def bundled_package(variables: Mapping, bundled: dict[str, dict]) -> dict[str, s
     return bundled[found[0]] | {"version": Path(found[0]).name.split("_")[1]}
 
 
+def headers(given: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return headers as a datasource has them: names and secret values apart, by number."""
+    pairs = list(enumerate(given.items(), 1))
+    return {
+        "jsonData": {f"httpHeaderName{n}": name for n, (name, _) in pairs},
+        # A $ starts a variable in provisioned files.
+        "secureJsonData": {
+            f"httpHeaderValue{n}": str(value).replace("$", "$$") for n, (_, value) in pairs
+        },
+    }
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -260,6 +272,7 @@ class FilterModule:
             "grafana_claims": claims,
             "grafana_dashboards": dashboards,
             "grafana_datasources": provisioned_datasources,
+            "grafana_headers": headers,
             "grafana_files": changed_dashboards,
             "grafana_entry": lambda asked: entry(*asked),
             "grafana_samples": untouched_samples,

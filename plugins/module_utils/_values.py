@@ -124,7 +124,15 @@ def _settings(values: Mapping) -> str:
     return ""
 
 
-DICTS = {"environment": _environment, "settings": _settings}
+def _headers(values: Mapping) -> str:
+    """Look at headers of HTTP; their values may be secret, so only names are said."""
+    for name, value in values.items():
+        if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)) or not str(value) or _line(str(value)):
+            return f"names of headers with a line each; {name!r} is not"
+    return ""
+
+
+DICTS = {"environment": _environment, "headers": _headers, "settings": _settings}
 
 
 def fault(kind: str, value: Any) -> str:
@@ -135,7 +143,9 @@ def fault(kind: str, value: Any) -> str:
     """
     may_be_empty, kind = kind.endswith("?"), kind.rstrip("?")
     if kind in DICTS:
-        return DICTS[kind](value) if isinstance(value, Mapping) else f"a dictionary, not {value!r}"
+        # What it is, not what it says: that may be a secret.
+        wrong = f"a dictionary, not {type(value).__name__}"
+        return DICTS[kind](value) if isinstance(value, Mapping) else wrong
     if kind.startswith(TEXT) and isinstance(value, str):
         value = [one.strip() for one in value.split(",")]
     kind = kind.replace(TEXT, LIST)

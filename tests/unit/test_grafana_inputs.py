@@ -13,6 +13,7 @@ from ansible_collections.linmonitor.stack.plugins.filter.grafana import (
     bundled_package,
     changed_dashboards,
     dashboards,
+    headers,
 )
 from role_play import CHECKOUT, play
 
@@ -181,3 +182,13 @@ def test_package_of_the_bundle_is_taken_unless_the_inventory_names_one(variables
 
 def test_without_a_bundle_the_inventory_decides():
     assert bundled_package({}, {}) == {"path": "", "sha256": "", "version": ""}
+
+
+def test_headers_are_numbered_and_their_values_secret():
+    found = headers({"X-Scope-OrgID": "team-a", "X-Key": "a$b"})
+    assert found["jsonData"] == {
+        "httpHeaderName1": "X-Scope-OrgID",
+        "httpHeaderName2": "X-Key",
+    }
+    assert found["secureJsonData"] == {"httpHeaderValue1": "team-a", "httpHeaderValue2": "a$$b"}
+    assert headers({}) == {"jsonData": {}, "secureJsonData": {}}
