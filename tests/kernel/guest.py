@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import cases_block, cases_disks, cases_forecast, cases_tcp, net
 from .exporter import PERF_HOOKS, PREFIX, SERVICE, Exporter
-from .lab import Lab
+from .lab import UNFINISHED, Lab
 
 # fentry cannot attach to tcp_v4_syn_recv_sock, which has 7 arguments there.
 NOT_HERE = {("6.1", "tcp-listen-overflows", "fentry")}
@@ -126,7 +126,7 @@ def main() -> None:
             "kernel": platform.release(),
             "rows": [row.as_dict() for row in lab.rows],
             "disturbed": disturbed,
-            "errors": errors if is_finished else [*errors, "did not finish"],
+            "errors": errors if is_finished else [*errors, UNFINISHED],
         }
         options.out.write_text(json.dumps(result), encoding="utf-8")
 

@@ -161,9 +161,11 @@ class BootImage:
             link.unlink(missing_ok=True)
             link.symlink_to(self.modules)
         vng = Path(sys.executable).with_name("vng")
+        # On its console, which ends in the log: why a kernel gave up, and nothing else.
         command = ["unshare", "--mount", "sh", "-c", HIDE, "hide", *guest_folders(), "--",
-                   vng, "--run", self.image, "--disable-kvm", "--cpus", str(cpus),
-                   "--memory", "2G", "--rw", "--", str(script)]  # fmt: skip
+                   vng, "--verbose", "--append", "loglevel=2", "--run", self.image,
+                   "--disable-kvm", "--cpus", str(cpus), "--memory", "2G", "--rw",
+                   "--", str(script)]  # fmt: skip
         environment = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
         return subprocess.Popen(
             [str(part) for part in command],

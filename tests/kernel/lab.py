@@ -13,6 +13,9 @@ from pathlib import Path
 
 from .exporter import SKIPPED, Exporter, Metrics
 
+# What a result says until its run is over.
+UNFINISHED = "did not finish"
+
 
 @dataclass(frozen=True)
 class Row:

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import kernels
+from .lab import UNFINISHED
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "accuracy.md"
@@ -31,8 +32,11 @@ LIVE = "live"
 TIMEOUT = 1800  # seconds for one kernel, on a busy machine
 BOOT_TIMEOUT = 420
 # An emulated processor may run an instruction that another one is changing, and a kernel that
-# changes itself while it boots then crashes. Nothing of ours has run by then.
+# changes itself, while it boots or where a probe comes and goes, then crashes. While it boots
+# nothing of ours has run; later the run shows what the kernel said before it begins anew.
 BOOTS = 3
+RUNS = 2
+CONSOLE = 4000  # characters
 # Where a virtual machine has file systems of its own.
 HIDDEN = ("/tmp", "/run", "/var/tmp", "/var/cache", "/dev")
 # Program: the package of Debian that has it.
@@ -109,7 +113,19 @@ def boot(kernel: kernels.BootImage, script: Path, log: Path, began: Path) -> sub
 
 
 def run_kernel(series: str, work: Path, options: str) -> dict:
-    """Run the guest on one kernel and return what it wrote."""
+    """Run the guest on one kernel, again where the machine breaks off; return what it wrote."""
+    broken: list[str] = []
+    for attempt in range(1, RUNS + 1):
+        result, said = run_guest(series, work, options)
+        if not said or attempt == RUNS:
+            break
+        print(f"{series}: run {attempt} of {RUNS} broke off; the machine's last words:\n{said}")
+        broken.append(f"the machine broke off in run {attempt}")
+    return {**result, "disturbed": broken + result["disturbed"]}
+
+
+def run_guest(series: str, work: Path, options: str) -> tuple[dict, str]:
+    """Run the guest once; return what it wrote, and the last words of a machine that broke off."""
     out, script, log = (work / f"{series}.{kind}" for kind in ("json", "sh", "log"))
     options += " --live" if series == LIVE else ""
     # The system's own Python: the virtual machine's root is this machine's.
@@ -117,18 +133,22 @@ def run_kernel(series: str, work: Path, options: str) -> dict:
     script.write_text(text, encoding="utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     began = time.monotonic()
+    begun = Path(f"{out}.began")
+    for left in (out, begun):
+        left.unlink(missing_ok=True)
     kernel = None if series == LIVE else kernels.fetch(series)
     if kernel:
-        process = boot(kernel, script, log, Path(f"{out}.began"))
+        process = boot(kernel, script, log, begun)
     else:
         with log.open("w") as file:
             process = subprocess.Popen(
                 [script], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
+    in_time = True
     try:
         process.wait(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        pass
+        in_time = False
     finally:
         end(process)
         if kernel:
@@ -136,12 +156,13 @@ def run_kernel(series: str, work: Path, options: str) -> dict:
     if out.exists():
         result = json.loads(out.read_text(encoding="utf-8"))
     else:
-        result = {"kernel": series, "rows": [], "disturbed": [], "errors": ["no result"]}
-    if result["errors"]:
-        result["errors"].append(log.read_text(encoding="utf-8", errors="replace")[-4000:])
+        result = {"kernel": series, "rows": [], "disturbed": [], "errors": [UNFINISHED]}
+    said = log.read_text(encoding="utf-8", errors="replace")[-CONSOLE:] if result["errors"] else ""
     seconds = time.monotonic() - began
     print(f"{series}: {result['kernel']}, {len(result['rows'])} rows, {seconds:.0f} s", flush=True)
-    return result
+    broke_off = kernel and in_time and UNFINISHED in result["errors"]
+    result["errors"] = [f"{result['kernel']}: {text}" for text in [*result["errors"], said] if text]
+    return result, said if broke_off else ""
 
 
 def number(value: float) -> str:
