@@ -251,12 +251,12 @@ def bundled_package(variables: Mapping, bundled: dict[str, dict]) -> dict[str, s
 
 def headers(given: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return headers as a datasource has them: names and secret values apart, by number."""
-    pairs = list(enumerate(given.items(), 1))
     return {
-        "jsonData": {f"httpHeaderName{n}": name for n, (name, _) in pairs},
+        "jsonData": {f"httpHeaderName{n}": name for n, name in enumerate(given, 1)},
         # A $ starts a variable in provisioned files.
         "secureJsonData": {
-            f"httpHeaderValue{n}": str(value).replace("$", "$$") for n, (_, value) in pairs
+            f"httpHeaderValue{n}": str(value).replace("$", "$$")
+            for n, value in enumerate(given.values(), 1)
         },
     }
 
