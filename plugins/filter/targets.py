@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.files.bpf.build import catalogue
 from ansible_collections.linmonitor.stack.plugins.module_utils import _address
 from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address, AddressError
+from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
 DOCUMENTATION = r"""
 name: targets
@@ -36,17 +36,11 @@ LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NETWORK_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "libssh")
 
 
-@functools.lru_cache(maxsize=None)
-def _defaults(role: str) -> dict:
-    """Read the defaults of a role, once."""
-    return yaml.safe_load((COLLECTION / f"roles/{role}/defaults/main.yml").read_text())
-
-
 def _setting(variables: Mapping, name: str, role: str) -> Any:
     """Return a variable of a host, or its default, which a host's variables do not hold."""
     if name in variables:
         return variables[name]
-    return _defaults(role)[name]
+    return _yaml.read(COLLECTION / f"roles/{role}/defaults/main.yml")[name]
 
 
 def _listener(host: str, variables: Mapping, role: str) -> Address:
