@@ -292,6 +292,12 @@ def allowed_sources(sources: object, own: list[str]) -> dict[str, list[str]]:
     return {"prefixes": list(dict.fromkeys(own + found)), "others": others, "faults": faults}
 
 
+def first_target(groups: Mapping, hostvars: Mapping) -> Mapping:
+    """Return the variables of the first target, or of the first host; none where there is none."""
+    hosts = groups.get("linmonitor_targets") or groups.get("all") or [""]
+    return hostvars.get(hosts[0], {})
+
+
 class FilterModule:
     """The filters of this file."""
 
@@ -299,6 +305,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "allowed_sources": allowed_sources,
+            "first_target": first_target,
             "listener": listener,
             "listen_stream": listen_stream,
             "prometheus_servers": prometheus_servers,

@@ -67,6 +67,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict:
         fact = f"answer_{number}"
         block = [
             {"include_tasks": str(CHECKOUT / "roles/ebpf_exporter/tasks/check/listener.yml")},
+            {
+                "fail": {"msg": "{{ __ebpf_exporter_address_faults | select | join(' ') }}"},
+                "when": "__ebpf_exporter_address_faults | select | length > 0",
+            },
             {"set_fact": {fact: "{{ __ebpf_exporter_allowed.prefixes }}"}},
         ]
         rescue = [{"set_fact": {fact: "{{ ansible_failed_result.msg }}"}}]

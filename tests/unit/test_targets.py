@@ -10,6 +10,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.plugins.filter.targets import (
     allowed_sources,
+    first_target,
     listen_stream,
     listener,
     prometheus_servers,
@@ -380,3 +381,17 @@ def test_the_host_itself_is_nobody_else():
     sources = ["localhost", "127.0.0.1", "127.0.0.0/8", "::1", "192.0.2.2"]
     assert allowed_sources(sources, ["localhost", "192.0.2.2"])["others"] == []
     assert allowed_sources(["192.0.2.1"], ["localhost"])["others"] == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "answer"),
+    [
+        ({"all": ["mon", "db"], "linmonitor_targets": ["db", "mon"]}, {"serial": 2}),
+        ({"all": ["mon", "db"], "linmonitor_targets": []}, {}),
+        ({"all": ["db"]}, {"serial": 2}),
+        ({"all": []}, {}),
+        ({}, {}),
+    ],
+)
+def test_the_first_target_answers_for_a_whole_play(groups, answer):
+    assert first_target(groups, {"mon": {}, "db": {"serial": 2}}) == answer
