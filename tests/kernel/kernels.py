@@ -19,11 +19,12 @@ from pathlib import Path
 
 # What the suite that moves on has, whatever its number is today.
 NEWEST = "newest"
-# Series, oldest first, and where they are.
+# Series, oldest first, and where they are; behind a dash the flavour of its kernels.
 SUITES = {
     "5.10": ["bullseye", "bullseye-security"],
     "6.1": ["bookworm", "bookworm-security"],
     "6.12": ["trixie", "trixie-security"],
+    "6.12-rt": ["trixie", "trixie-security"],
     NEWEST: ["sid", "trixie-backports"],
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -130,9 +131,10 @@ class Archive:
 
 def newest(series: str, names: list[str]) -> tuple[str, list[str]]:
     """Return the newest release of a series among names of packages, and its own packages."""
-    number = r"\d+\.\d+" if series == NEWEST else re.escape(series)
+    number, dash, flavour = series.partition("-")
+    number = r"\d+\.\d+" if series == NEWEST else re.escape(number)
     # Before 6.12 the archive counts its builds, as in 5.10.0-46.
-    image = re.compile(rf"linux-image-({number}\.\d+[+.\w]*(-\d[.\w]*)?-amd64)")
+    image = re.compile(rf"linux-image-({number}\.\d+[+.\w]*(-\d[.\w]*)?{dash}{flavour}-amd64)")
     releases = [match[1] for match in map(image.fullmatch, names) if match]
     if not releases:
         raise NotInArchive(f"the archive has no kernel {series} in {', '.join(SUITES[series])}")

@@ -57,6 +57,13 @@ def test_cloud_and_real_time_kernels_are_others():
     assert kernels.newest("6.12", TRIXIE) == (release, [f"linux-image-{release}"])
 
 
+def test_a_flavour_of_a_series_is_asked_for_by_name():
+    release = "6.12.118+deb13-rt-amd64"
+    assert kernels.newest("6.12-rt", TRIXIE) == (release, [f"linux-image-{release}"])
+    old = "5.10.0-46-cloud-amd64"
+    assert kernels.newest("5.10-cloud", BULLSEYE) == (old, [f"linux-image-{old}"])
+
+
 def test_the_suite_that_moves_on_is_asked_for_what_it_has():
     release, packages = kernels.newest(kernels.NEWEST, SID)
     assert release == "7.3.1+deb14-amd64"
