@@ -59,6 +59,27 @@ def _histogram(name: str, metric: dict, labels: dict[str, str], count: float) ->
     return out
 
 
+def _node(seconds: float) -> list[str]:
+    """Return a half idle host of two processors, by node_exporter's names."""
+    disk, link = {"device": "sda"}, {"device": "eth0"}
+    return [
+        *(
+            _text("node_cpu_seconds_total", {"cpu": str(cpu), "mode": mode}, seconds / 2)
+            for cpu in range(2)
+            for mode in ("idle", "user")
+        ),
+        _text("node_load1", {}, 1),
+        _text("node_memory_MemAvailable_bytes", {}, 3e9),
+        _text("node_memory_MemTotal_bytes", {}, 4e9),
+        _text("node_disk_io_time_seconds_total", disk, seconds / 10),
+        _text("node_disk_read_bytes_total", disk, seconds * 1e6),
+        _text("node_disk_written_bytes_total", disk, seconds * 1e6),
+        _text("node_network_receive_bytes_total", link, seconds * 1e6),
+        _text("node_network_transmit_bytes_total", link, seconds * 1e6),
+        _text("node_network_transmit_bytes_total", {"device": "lo"}, seconds * 1e9),
+    ]
+
+
 def page(configs: Path, seconds: float) -> str:
     """Return what an exporter shows that has counted for `seconds`."""
     out = [_text(f"{PREFIX}build_info", {"version": "2.5.1"}, 1)]
@@ -90,6 +111,7 @@ def page(configs: Path, seconds: float) -> str:
     out.append(_text("process_start_time_seconds", {}, time.time() - seconds))
     out.append(_text("node_netstat_Tcp_OutSegs", {}, seconds * 1000))
     out.append(_text("node_netstat_TcpExt_ListenOverflows", {}, 0))
+    out += _node(seconds)
     return "".join(out)
 
 
