@@ -21,6 +21,8 @@ PEERS = HOSTS + ',scope=~"$scope"'
 RATE = "[$__rate_interval]"
 # What stands for a program that runs on none of the chosen hosts.
 NOWHERE = -1
+# The share of events that is none.
+LEAST = 1e-9
 # A bucket of what is 0 would be a row without a height.
 ZERO = "0|0.0"
 BUCKETS = f'le!~"{ZERO}"'
@@ -36,16 +38,19 @@ def shares(now: str, whole: str) -> str:
     """Return cumulative shares by `le` of what is in use of a histogram.
 
     `now` and `whole` are its buckets at each moment and over the whole range of time. Buckets below
-    the first that is used have counted nothing, those above the last have all. The lowest of these
-    cannot be picked by its label, so what the last one holds is named anew by its edge.
+    the first that is used have counted nothing, those above the last have all, and no label tells
+    which is next to them. So the two edges of what is used are named anew: the lower one is a row
+    without events, because Grafana gives a lone row no height.
     """
     total = f"on () group_left () max({whole})"
-    used = f"round({whole} / {total}, 1e-9)"
-    share = f"{now} / on () group_left () clamp_min(max({now}), 1e-9)"
+    used = f"round({whole} / {total}, {LEAST})"
+    share = f"{now} / on () group_left () clamp_min(max({now}), {LEAST})"
     last = f'count_values("le", histogram_quantile(1, {used}))'
+    first = f'count_values("le", histogram_quantile({LEAST}, {used}))'
     return (
-        f"({share} and on (le) ({used} > 0 < 1)) or "
-        f"({last} * on () group_left () (max({now}) > bool 0))"
+        f"({share} and on (le) ({used} > 0 < 1))"
+        f" or ({last} * on () group_left () (max({now}) > bool 0))"
+        f" or ({first} * on () group_left () (0 * max({now})))"
     )
 
 

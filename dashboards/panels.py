@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import dashboard as dm
 from grafana_foundation_sdk.models import heatmap as hm
 from grafana_foundation_sdk.models import prometheus as pm
 
-from .metrics import NOWHERE, Counter, Histogram, nowhere
+from .metrics import LEAST, NOWHERE, Counter, Histogram, nowhere
 from .rules import RUNBOOKS
 
 DATASOURCE = cm.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -216,7 +216,7 @@ def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 
             .min(0)
             .max(1)
         )
-        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .filter_values(heatmap.FilterValueRange().le(LEAST))
         .cell_values(heatmap.CellValues().unit("percentunit"))
         .y_axis(heatmap.YAxisConfig().unit(metric.unit).axis_placement(cm.AxisPlacement.LEFT))
         .tooltip(heatmap.HeatmapTooltip().mode(cm.TooltipDisplayMode.SINGLE).y_histogram(True))

@@ -13,7 +13,7 @@ import time
 import pytest
 import yaml
 
-from dashboards import rules
+from dashboards import metrics, rules
 from tests.dashboards import reading
 from tests.dashboards.api import Prometheus, Window
 from tests.lab.hosts import LabError
@@ -205,12 +205,16 @@ def test_a_stat_tells_no_program_from_no_event(tmp_path, runs, says):
     _judge(tmp_path, series, {reading.filled(panel["targets"][-1]["expr"]): says}, "2m")
 
 
+# The edge below the lowest bucket in use, as the quantile of next to nothing.
+LOWER = repr(0.001 + (0.002 - 0.001) * (metrics.LEAST / 0.5))
+
+
 @pytest.mark.parametrize(
     ("at", "shares"),
     [
-        ("8m", {'{le="0.002"}': 0.5, '{le="0.004"}': 1.0}),
+        ("8m", {"0.002": 0.5, "0.004": 1.0, LOWER: 0}),
         # A silent moment has no share of anything, and the same rows.
-        ("14m", {'{le="0.002"}': 0.0, '{le="0.004"}': 0.0}),
+        ("14m", {"0.002": 0, "0.004": 0, LOWER: 0}),
     ],
 )
 def test_a_heatmap_has_the_rows_in_use_and_shares_of_a_moment(tmp_path, at, shares):
@@ -224,7 +228,8 @@ def test_a_heatmap_has_the_rows_in_use_and_shares_of_a_moment(tmp_path, at, shar
         )
         for edge, per_minute in grows.items()
     }
-    _judge(tmp_path, series, {reading.filled(panel["targets"][0]["expr"]): shares}, at)
+    expected = {f'{{le="{edge}"}}': share for edge, share in shares.items()}
+    _judge(tmp_path, series, {reading.filled(panel["targets"][0]["expr"]): expected}, at)
 
 
 @pytest.mark.parametrize(("found", "lost"), [(0, {}), (1, {"{}": 0.1})])
