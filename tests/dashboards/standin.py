@@ -7,6 +7,7 @@ It proves that queries fit the series, never that the series are true.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,12 @@ PREFIX = "ebpf_exporter_"
 EVENTS_PER_SECOND = 20
 # Values of labels whose decoder reads the host; the rest comes from the YAML's static_map.
 HOST_VALUES = {"device": ["sda", "nvme0n1"]}
+
+
+@functools.cache
+def _declared(path: Path) -> dict[str, list[dict]]:
+    """Return the metrics of a program by kind; reading YAML takes longer than a scrape may."""
+    return yaml.safe_load(path.read_text())["metrics"]
 
 
 def _label_values(label: dict) -> list[str]:
@@ -94,7 +101,7 @@ def page(configs: Path, seconds: float) -> str:
             _text(f"{PREFIX}ebpf_program_run_count_total", identity, seconds * 40),
             _text(f"{PREFIX}decoder_errors_total", {"config": path.stem}, 0),
         ]
-        for kind, metrics in yaml.safe_load(path.read_text())["metrics"].items():
+        for kind, metrics in _declared(path).items():
             for metric in metrics:
                 name = PREFIX + metric["name"]
                 labels = [label for label in metric["labels"] if label["name"] != "bucket"]
