@@ -5,7 +5,18 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import BAD_SINCE, alerts, dashboard, firing, heat, lines, number, rows, variable
+from .panels import (
+    BAD_SINCE,
+    alerts,
+    dashboard,
+    firing,
+    heat,
+    lines,
+    number,
+    overview,
+    rows,
+    variable,
+)
 
 S = m.HOSTS
 DISK_P99 = (
@@ -14,6 +25,14 @@ DISK_P99 = (
 # An alert about a whole job has no instance.
 ANY = 'job=~"$job|",instance=~"$instance|"'
 FIRING, SINCE = firing(ANY)
+SHAPES = f'job_operation_le:ebpf_bio_latency_seconds_bucket:rate5m{{job=~"$job",{m.BUCKETS}}}'
+WORST = "The ten worst of each kind"
+
+
+def worst(expr: str) -> str:
+    """Return the ten hosts with the largest values."""
+    return f"topk(10, max by (instance) ({expr}))"
+
 
 TROUBLE = [
     number(
@@ -80,6 +99,44 @@ TROUBLE = [
         [(f"count by (alertname) ({FIRING})", "{{alertname}}")],
         empty="Nothing fired",
         stacked=True,
+    ),
+    overview(
+        "Hosts with the largest numbers",
+        "The ten hosts with the largest value of each column, all hosts where they are few; an "
+        "empty cell is a smaller one.\n\nNormal: as usual for these hosts.\n\nIf not: follow the "
+        "host; the row below this one names disks and peers.",
+        [
+            ("disk p99", "s", worst(DISK_P99)),
+            (
+                "disk errors",
+                "short",
+                worst(f"instance_device_operation:ebpf_bio_errors:increase5m{{{S}}}"),
+            ),
+            (
+                "connect p99",
+                "s",
+                worst(f"instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{S}}}"),
+            ),
+            (
+                "failed",
+                "percentunit",
+                worst(f"instance_scope:ebpf_tcp_connect_failures:ratio_rate5m{{{S}}}"),
+            ),
+            (
+                "queue > 75 %",
+                "percentunit",
+                worst(f"instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}}"),
+            ),
+            ("dropped/s", "short", worst(f"instance:ebpf_tcp_listen_overflows:rate5m{{{S}}}")),
+            (
+                "resent/s",
+                "short",
+                f"topk(10, sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}))",
+            ),
+            ("RTT p99", "s", worst(f"instance_scope:ebpf_tcp_rtt_seconds:p99_rate5m{{{S}}}")),
+            ("clamps/s", "short", worst(f"instance:ebpf_tcp_window_clamps:rate5m{{{S}}}")),
+        ],
+        height=9,
     ),
 ]
 
@@ -168,8 +225,10 @@ SHAPE = [
     heat(
         "Disk time, all hosts",
         m.BIO,
-        expr='sum by (le) (job_operation_le:ebpf_bio_latency_seconds_bucket:rate5m{job=~"$job"})',
-        span=12,
+        expr=m.shares(
+            f"sum by (le) ({SHAPES})",
+            f"sum by (le) (sum_over_time({SHAPES}[$__range] @ end()))",
+        ),
     ),
     lines(
         "Round-trip time, all hosts, p99",
@@ -223,7 +282,7 @@ def build() -> str:
         "Which hosts are in trouble, where and since when.",
         layout={
             "Does a kernel suffer?": TROUBLE,
-            "Which hosts": HOSTS,
+            WORST: HOSTS,
             "The whole fleet": SHAPE,
         },
         variables=[
@@ -233,4 +292,5 @@ def build() -> str:
             ),
         ],
         annotations=[alerts(ANY)],
+        closed=WORST,
     )

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from . import metrics as m
+from . import node as n
 from .panels import (
     BAD_SINCE,
+    NEUTRAL,
     RIGHT_AXIS,
     alerts,
     dashboard,
@@ -14,10 +16,11 @@ from .panels import (
     heat,
     lines,
     number,
-    quantiles,
+    overview,
     rate,
     restarts,
     rows,
+    tail,
     variable,
 )
 
@@ -25,6 +28,10 @@ S = m.HOSTS
 FIRING, SINCE = firing(m.EXPORTERS)
 FAILED = f"instance_scope:ebpf_tcp_connect_failures:ratio_rate5m{{{m.PEERS}}}"
 RATIO = f"instance:ebpf_tcp_retransmit_ratio:rate5m{{{S}}}"
+DISK_P99 = f"instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{m.DISKS}}}"
+CONNECT_P99 = f"instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{m.PEERS}}}"
+SYSTEM = "Processors, memory, disks and network, where node_exporter is scraped"
+NO_NODE = "No node_exporter is scraped for these hosts"
 
 NOW = [
     number(
@@ -47,16 +54,18 @@ NOW = [
         "Disk time, p99",
         "s",
         m.BIO.help,
-        f"max(instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{m.DISKS}}})",
+        f"max({DISK_P99})",
         empty="no requests",
+        program=m.BIO.config,
         alert="DiskLatencyP99High",
     ),
     number(
-        "Connect time, p99",
+        "Slowest connects, p99",
         "s",
         m.CONNECT.help,
-        f"max(instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{m.PEERS}}})",
+        f"max({CONNECT_P99})",
         empty="no connects",
+        program=m.CONNECT.config,
         alert="TcpHandshakeSlow",
     ),
     number(
@@ -65,6 +74,7 @@ NOW = [
         m.QUEUE.help,
         f"max(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}})",
         empty="no connections",
+        program=m.QUEUE.config,
         alert="TcpAcceptQueueNearLimit",
     ),
     number(
@@ -73,6 +83,7 @@ NOW = [
         m.RETRANSMITS.help,
         f"max(sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}))",
         empty="none yet",
+        program=m.RETRANSMITS.config,
         alert="TcpRetransmitRateHigh",
     ),
     rows(
@@ -86,14 +97,89 @@ NOW = [
         span=24,
         height=5,
     ),
+    overview(
+        "The chosen hosts",
+        "What each host does now: kernel latencies, and beside them what node_exporter says, where "
+        "it is scraped.\n\nNormal: as usual for these hosts.\n\nIf not: slow disks that are not "
+        "busy, and slow connects on an idle host, are somebody else's fault.",
+        [
+            ("answers", "short", f"min by (instance) (up{{{m.EXPORTERS}}})"),
+            ("disk p99", "s", f"max by (instance) ({DISK_P99})"),
+            ("connect p99", "s", f"max by (instance) ({CONNECT_P99})"),
+            (
+                "resent/s",
+                "short",
+                f"sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}})",
+            ),
+            ("CPU", "percentunit", n.CPU),
+            ("memory", "percentunit", n.MEMORY),
+            ("load/CPU", "short", n.LOAD),
+            ("disk busy", "percentunit", f"max by (instance) ({n.BUSY})"),
+            ("disk bytes", "binBps", f"sum by (instance) ({n.READ} + {n.WRITTEN})"),
+            ("network", "binBps", f"{n.RECEIVED} + {n.SENT}"),
+        ],
+        states={"answers": {"0": ("no", "red"), "1": ("yes", NEUTRAL)}},
+        height=5,
+    ),
+]
+
+NODE = [
+    lines(
+        "CPU in use",
+        "percentunit",
+        "Share of all processors that is not idle.\n\nNormal: your load.\n\nIf not: latencies of a "
+        "host whose processors are all in use are those of waiting for one.",
+        [(n.CPU, "{{instance}}")],
+        empty=NO_NODE,
+    ),
+    lines(
+        "Memory in use",
+        "percentunit",
+        "Share of memory that is not available to programs.\n\nNormal: below 90 %.\n\nIf not: "
+        "reclaim and swapping are disk requests too.",
+        [(n.MEMORY, "{{instance}}")],
+        empty=NO_NODE,
+    ),
+    lines(
+        "Load per processor",
+        "short",
+        "Tasks that run, wait to run or wait for a disk, per processor.\n\nNormal: below 1.\n\nIf "
+        "not: with idle processors, tasks wait for disks.",
+        [(n.LOAD, "{{instance}}")],
+        empty=NO_NODE,
+    ),
+    lines(
+        "Disk bytes",
+        "binBps",
+        "Bytes read and written per second.\n\nNormal: your load.\n\nIf not: latency without more "
+        "bytes is a slower disk, or more and smaller requests.",
+        [(n.READ, "{{device}} read {{instance}}"), (n.WRITTEN, "{{device}} written {{instance}}")],
+        empty=NO_NODE,
+    ),
+    lines(
+        "Disk utilisation",
+        "percentunit",
+        "Share of time in which a disk had requests.\n\nNormal: below 80 %; disks that work in "
+        "parallel are not full at 100 %.\n\nIf not: compare the requests in flight.",
+        [(n.BUSY, "{{device}} {{instance}}")],
+        empty=NO_NODE,
+    ),
+    lines(
+        "Network bytes",
+        "binBps",
+        "Bytes received and sent per second on all interfaces but loopback.\n\nNormal: your load."
+        "\n\nIf not: retransmissions at the speed of the link are a full link.",
+        [(n.RECEIVED, "in {{instance}}"), (n.SENT, "out {{instance}}")],
+        empty=NO_NODE,
+    ),
 ]
 
 BLOCK = [
     heat("Device time", m.BIO),
-    quantiles("Device time, quantiles", m.BIO),
-    rate("Requests", m.BIO, "iops"),
+    tail("Device time, p99", m.BIO),
     heat("Queue and device time", m.BIO_TOTAL),
-    quantiles("Queue and device time, quantiles", m.BIO_TOTAL),
+    tail("Queue and device time, p99", m.BIO_TOTAL),
+    rate("Requests", m.BIO, "iops"),
     lines(
         "Mean time: device, and with the queue",
         "s",
@@ -126,8 +212,7 @@ BLOCK = [
 
 ACCEPT = [
     heat("Accept queue met by new connections", m.BACKLOG),
-    quantiles("Accept queue, quantiles", m.BACKLOG, log=False),
-    rate("Accepted handshakes", m.BACKLOG, "count:handshakes/s"),
+    tail("Accept queue, p99", m.BACKLOG, log=False),
     heat("Accept queue filled to", m.QUEUE),
     lines(
         "Connections that met a queue above 75 %",
@@ -136,43 +221,47 @@ ACCEPT = [
         [(m.QUEUE.above("0.75"), m.QUEUE.legend)],
         empty=m.QUEUE.empty,
         alert=(m.QUEUE.alert, f"{m.QUEUE.full}_count{{{S}}}"),
+        absent=(m.QUEUE.config, m.QUEUE.absent()),
+        span=12,
     ),
-    rate("Connections dropped at a full queue", m.OVERFLOWS),
+    rate("Accepted handshakes", m.BACKLOG, "count:handshakes/s", span=12),
+    rate("Connections dropped at a full queue", m.OVERFLOWS, span=12),
 ]
 
 CONNECT = [
-    heat("Connect time", m.CONNECT, span=6),
-    quantiles("Connect time, quantiles", m.CONNECT, span=6),
-    rate("Connects by result", m.CONNECT_RESULTS, "count:connects/s", span=6),
+    heat("Connect time", m.CONNECT),
+    tail("Connect time, p99", m.CONNECT),
+    rate("Connects by result", m.CONNECT_RESULTS, "count:connects/s", span=12),
     lines(
         "Share of connects that failed",
         "percentunit",
         m.CONNECT_RESULTS.help,
         [(FAILED, "{{instance}} {{scope}}")],
-        empty="No connect failed yet, or tcp-connect-time does not run here",
+        empty="No connect failed yet",
         alert=("TcpConnectFailuresHigh", FAILED),
-        span=6,
+        absent=(m.CONNECT.config, m.CONNECT.absent()),
+        span=12,
     ),
 ]
 
 ROUND_TRIPS = [
     heat("Round-trip time", m.RTT),
-    quantiles("Round-trip time, quantiles", m.RTT),
-    rate("Round-trip samples", m.RTT, "count:samples/s"),
-    quantiles("Round-trip time per connection, quantiles", m.CONNECTION_RTT),
+    tail("Round-trip time, p99", m.RTT),
+    tail("Round-trip time per connection, p99", m.CONNECTION_RTT),
+    rate("Round-trip samples", m.RTT, "count:samples/s", span=12),
 ]
 
 LOSS = [
+    heat("Delay of retransmissions", m.DELAY),
+    tail("Delay of retransmissions, p99", m.DELAY),
     rate(
         "Retransmitted segments by reason",
         m.RETRANSMITS,
         right=[(RATIO, f"{{{{instance}}}} {RIGHT_AXIS}")],
         alert=("TcpRetransmitRatioHigh", RATIO),
-        span=6,
+        span=12,
     ),
-    heat("Delay of retransmissions", m.DELAY, span=6),
-    quantiles("Delay of retransmissions, quantiles", m.DELAY, span=6),
-    rate("Delayed retransmissions", m.DELAY, "count:segments/s", span=6),
+    rate("Delayed retransmissions", m.DELAY, "count:segments/s", span=12),
 ]
 
 MEMORY = [
@@ -191,6 +280,7 @@ def build() -> str:
         "What the kernel of one host, or of a few, says about disks and TCP.",
         layout={
             "Now": NOW,
+            SYSTEM: NODE,
             "Block I/O": BLOCK,
             "TCP: incoming connections": ACCEPT,
             "TCP: outgoing connections": CONNECT,
@@ -211,4 +301,5 @@ def build() -> str:
             alerts(m.EXPORTERS),
             restarts("Exporter (re)started, deployed", m.EXPORTERS),
         ],
+        closed=SYSTEM,
     )

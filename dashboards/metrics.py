@@ -19,6 +19,39 @@ EXPORTERS = 'job="ebpf_exporter",' + HOSTS
 DISKS = HOSTS + ',device=~"$device",operation=~"$operation"'
 PEERS = HOSTS + ',scope=~"$scope"'
 RATE = "[$__rate_interval]"
+# What stands for a program that runs on none of the chosen hosts.
+NOWHERE = -1
+# The share of events that is none.
+LEAST = 1e-9
+# A bucket of what is 0 would be a row without a height.
+ZERO = "0|0.0"
+BUCKETS = f'le!~"{ZERO}"'
+
+
+def nowhere(program: str) -> str:
+    """Return the query for hosts that answer where none of them runs a program."""
+    runs = f'{PREFIX}enabled_configs{{{HOSTS},name="{program}"}}'
+    return f"{NOWHERE} * max(up{{{EXPORTERS}}} == 1) unless on () {runs}"
+
+
+def shares(now: str, whole: str) -> str:
+    """Return cumulative shares by `le` of what is in use of a histogram.
+
+    `now` and `whole` are its buckets at each moment and over the whole range of time. Buckets below
+    the first that is used have counted nothing, those above the last have all, and no label tells
+    which is next to them. So the two edges of what is used are named anew: the lower one is a row
+    without events, because Grafana gives a lone row no height.
+    """
+    total = f"on () group_left () max({whole})"
+    used = f"round({whole} / {total}, {LEAST})"
+    share = f"{now} / on () group_left () clamp_min(max({now}), {LEAST})"
+    last = f'count_values("le", histogram_quantile(1, {used}))'
+    first = f'count_values("le", histogram_quantile({LEAST}, {used}))'
+    return (
+        f"({share} and on (le) ({used} > 0 < 1))"
+        f" or ({last} * on () group_left () (max({now}) > bool 0))"
+        f" or ({first} * on () group_left () (0 * max({now})))"
+    )
 
 
 @dataclass(frozen=True)
@@ -60,7 +93,7 @@ class Metric:
     @property
     def empty(self) -> str:
         """Return what an empty panel says, for it is no fault."""
-        return f"No event yet, or {self.config} does not run here"
+        return "No event in this time"
 
     def absent(self) -> str:
         """Return the query for the hosts that answer and do not run its program, each 0."""
@@ -84,8 +117,12 @@ class Histogram(Metric):
     """A histogram: shown as a heatmap, as quantiles and as a rate."""
 
     def heat(self) -> str:
-        """Return the buckets over time."""
-        return f"sum by (le) (increase({self.full}_bucket{{{self.selector}}}{RATE}))"
+        """Return the shares of its buckets over time."""
+        buckets = f"{self.full}_bucket{{{self.selector},{BUCKETS}}}"
+        return shares(
+            f"sum by (le) (rate({buckets}{RATE}))",
+            f"sum by (le) (increase({buckets}[$__range] @ end()))",
+        )
 
     def quantile(self, share: float) -> str:
         """Return the value that `share` of the events do not exceed."""

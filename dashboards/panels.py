@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import dashboard as dm
 from grafana_foundation_sdk.models import heatmap as hm
 from grafana_foundation_sdk.models import prometheus as pm
 
-from .metrics import Counter, Histogram
+from .metrics import LEAST, NOWHERE, Counter, Histogram, nowhere
 from .rules import RUNBOOKS
 
 DATASOURCE = cm.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -36,7 +36,9 @@ BAD_SINCE = "bad since"
 # Columns of tables from left to right; what has no width here, the host above all, takes the rest.
 COLUMNS = ("instance", "alertname", "config", "program", "name", "version", "device", "operation",
            "scope", "on", "severity", "Value")  # fmt: skip
-WIDTHS = {"device": 90, "operation": 85, "scope": 80, "severity": 80}
+WIDTHS = {"alertname": 245, "device": 90, "operation": 80, "scope": 80, "severity": 80}
+VALUE_WIDTH, OVERVIEW_WIDTH = 110, 100
+AGE_WIDTH = 135  # "a few seconds ago"
 SEVERITIES = {
     name: {"color": colour, "index": place}
     for place, (name, colour) in enumerate(
@@ -45,7 +47,7 @@ SEVERITIES = {
 }
 NEUTRAL = "text"
 # Where nothing happens an axis ends here, and not at 100 of its unit.
-QUIET = {"s": 0.001, "percentunit": 0.01, "short": 1}
+QUIET = {"s": 0.001, "percentunit": 0.01, "bytes": 1024, "binBps": 1024}
 ABSENT = "does not run on"
 RIGHT_AXIS = "share of segments sent"
 ALERT_LINE = "alert above"
@@ -156,8 +158,7 @@ def lines(
         empty = ""  # Grafana would write it at each tick of this axis
     else:
         panel.min(0)
-        if unit in QUIET:
-            panel.axis_soft_max(QUIET[unit])
+        panel.axis_soft_max(QUIET.get(unit, 1))
     if stacked:
         panel.stacking(cb.StackingConfig().mode(cm.StackingMode.NORMAL).group("A"))
     for expr, legend in right or []:
@@ -197,8 +198,11 @@ def lines(
     return _finish(panel, targets, title=title, help_text=help_text, empty=empty, span=span)
 
 
-def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 8):
-    """Return the heatmap of a histogram; Prometheus has the buckets already."""
+def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 12):
+    """Return the heatmap of a histogram; Prometheus has the buckets already.
+
+    Colours are shares of one moment, so that a burst leaves the rest as bright as it was.
+    """
     panel = (
         heatmap.Panel()
         .calculate(False)
@@ -209,26 +213,27 @@ def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 
             .scale(hm.HeatmapColorScale.EXPONENTIAL)
             .exponent(0.5)
             .steps(64)
+            .min(0)
+            .max(1)
         )
-        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .filter_values(heatmap.FilterValueRange().le(LEAST))
+        .cell_values(heatmap.CellValues().unit("percentunit"))
         .y_axis(heatmap.YAxisConfig().unit(metric.unit).axis_placement(cm.AxisPlacement.LEFT))
         .tooltip(heatmap.HeatmapTooltip().mode(cm.TooltipDisplayMode.SINGLE).y_histogram(True))
     )
     query = _query(expr or metric.heat(), "{{le}}", pm.PromQueryFormat.HEATMAP)
-    return _finish(
-        panel, [query], title=title, help_text=metric.help, empty=metric.empty, span=span
-    )
+    help_text = f"{metric.help}\n\nColour: the share of this moment's events."
+    return _finish(panel, [query], title=title, help_text=help_text, empty=metric.empty, span=span)
 
 
-def quantiles(title: str, metric: Histogram, *, log: bool = True, span: int = 8):
-    """Return the median and the p99 of a histogram, with the line of its alert."""
+def tail(title: str, metric: Histogram, *, log: bool = True, span: int = 12):
+    """Return the p99 of a histogram, with the line of its alert; a heatmap shows the rest."""
     alert = (metric.alert, f"{metric.full}_count{{{metric.selector}}}") if metric.alert else None
-    shares = [(metric.quantile(q), f"p{q * 100:.0f} {metric.legend}") for q in (0.99, 0.5)]
     return lines(
         title,
         metric.unit,
         metric.help,
-        shares,
+        [(metric.quantile(0.99), metric.legend)],
         empty=metric.empty,
         alert=alert,
         absent=(metric.config, metric.absent()),
@@ -265,13 +270,16 @@ def number(
     bad: float | None = None,
     names: dict[str, tuple[str, str]] | None = None,
     legend: str = "",
+    program: str = "",
 ):
     """Return a stat panel of what is so now.
 
     It is red from `bad` on, or above the threshold of `alert`: that is a query of its own, for
     thresholds are the operator's. `names` are text and colour in place of values, `legend` stands
-    beside them.
+    beside them. Where no chosen host runs `program` it says so: that is another answer than none.
     """
+    if program:
+        names = {str(NOWHERE): ("does not run here", NEUTRAL)}
     steps = [dm.Threshold(color=NEUTRAL, value=None)]
     if bad is not None:
         steps.append(dm.Threshold(color="red", value=bad))
@@ -296,14 +304,28 @@ def number(
         above = f"({expr}) > on () {limit(alert)}"
         queries = [f"({expr}) unless on () ({above})", above]
         panel.override_by_query("B", [_property("color", {"mode": "fixed", "fixedColor": "red"})])
-    return _finish(
-        panel,
-        [_query(query, legend).instant() for query in queries],
-        title=title,
-        help_text=help_text,
-        empty=empty,
-        span=4,
-        height=4,
+    targets = [_query(query, legend).instant() for query in queries]
+    if program:
+        targets.append(_query(nowhere(program), f"{program} {ABSENT} any of them").instant())
+    return _finish(panel, targets, title=title, help_text=help_text, empty=empty, span=4, height=3)
+
+
+def _host_link() -> list[dict]:
+    url = (
+        f"/d/{HOST_UID}?${{datasource:queryparam}}&${{job:queryparam}}"
+        "&var-instance=${__value.text}&${__url_time_range}"
+    )
+    return [{"title": "Look at this host", "url": url}]
+
+
+def _organized(places: tuple[str, ...], names: dict[str, str]) -> dm.DataTransformerConfig:
+    return dm.DataTransformerConfig(
+        id_val="organize",
+        options={
+            "excludeByName": {"Time": True, "__name__": True},
+            "indexByName": {name: place for place, name in enumerate(places)},
+            "renameByName": names,
+        },
     )
 
 
@@ -319,43 +341,18 @@ def rows(
     height: int = 8,
 ):
     """Return a table of the series of `expr`; a host's name links to its dashboard."""
-    link = (
-        f"/d/{HOST_UID}?${{datasource:queryparam}}&${{job:queryparam}}"
-        "&var-instance=${__value.text}&${__url_time_range}"
-    )
+    width = AGE_WIDTH if unit == "dateTimeFromNow" else VALUE_WIDTH
+    runbook = {"title": "Runbook", "url": f"{RUNBOOKS}#${{__value.text}}", "targetBlank": True}
     panel = (
         table.Panel()
         .sort_by([cb.TableSortByFieldState().display_name(value).desc(True)])
-        .with_transformation(
-            dm.DataTransformerConfig(
-                id_val="organize",
-                options={
-                    "excludeByName": {"Time": True, "__name__": True},
-                    "indexByName": {name: place for place, name in enumerate(COLUMNS)},
-                    "renameByName": {"Value": value},
-                },
-            )
-        )
+        .with_transformation(_organized(COLUMNS, {"Value": value}))
         .min_width(60)
-        .override_by_name(value, [_property("unit", unit), _property("custom.width", 110)])
-        .override_by_name(
-            "instance",
-            [_property("links", [{"title": "Look at this host", "url": link}])],
-        )
+        .override_by_name(value, [_property("unit", unit), _property("custom.width", width)])
+        .override_by_name("instance", [_property("links", _host_link())])
         .override_by_name(
             "alertname",
-            [
-                _property(
-                    "links",
-                    [
-                        {
-                            "title": "Runbook",
-                            "url": f"{RUNBOOKS}#${{__value.text}}",
-                            "targetBlank": True,
-                        }
-                    ],
-                )
-            ],
+            [_property("custom.width", WIDTHS["alertname"]), _property("links", [runbook])],
         )
         .override_by_name(
             "severity",
@@ -367,11 +364,50 @@ def rows(
         )
     )
     for name, width in WIDTHS.items():
-        if name != "severity":
+        if name not in {"alertname", "severity"}:
             panel.override_by_name(name, [_property("custom.width", width)])
     query = _query(expr, kind=pm.PromQueryFormat.TABLE).instant()
     return _finish(
         panel, [query], title=title, help_text=help_text, empty=empty, span=span, height=height
+    )
+
+
+def overview(
+    title: str,
+    help_text: str,
+    columns: list[tuple[str, str, str]],
+    *,
+    states: dict[str, dict[str, tuple[str, str]]] | None = None,
+    height: int = 8,
+):
+    """Return a table with a row for each host and a column for each (name, unit, query by host).
+
+    A query without series makes no column. `states` are text and colour in place of values.
+    """
+    letters = [chr(ord("A") + number) for number in range(len(columns))]
+    fields = {f"Value #{letter}": name for letter, (name, _, _) in zip(letters, columns)}
+    panel = (
+        table.Panel()
+        .sort_by([cb.TableSortByFieldState().display_name(columns[0][0]).desc(True)])
+        .with_transformation(dm.DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(_organized(("instance", *fields), fields))
+        .min_width(60)
+        .override_by_name("instance", [_property("links", _host_link())])
+    )
+    for name, unit, _ in columns:
+        said = [_property("unit", unit), _property("custom.width", OVERVIEW_WIDTH)]
+        if states and name in states:
+            results = {value: {"text": text, "color": colour}
+                       for value, (text, colour) in states[name].items()}  # fmt: skip
+            said += [
+                _property("custom.displayMode", "color-text"),
+                _property("mappings", [{"type": "value", "options": results}]),
+            ]
+        panel.override_by_name(name, said)
+    targets = [_query(expr, kind=pm.PromQueryFormat.TABLE).instant() for _, _, expr in columns]
+    # Grafana would write the words of an empty table into each cell that has no value.
+    return _finish(
+        panel, targets, title=title, help_text=help_text, empty="", span=24, height=height
     )
 
 
@@ -391,6 +427,20 @@ def variable(name: str, label: str, query: str) -> db.QueryVariable:
     )
 
 
+def _close(document: dict, title: str) -> None:
+    """Put the panels of a row into it, as Grafana has it, and move up what is below."""
+    panels = document["panels"]
+    first = next(place for place, panel in enumerate(panels) if panel.get("title") == title)
+    row, rest = panels[first], panels[first + 1 :]
+    count = next((n for n, panel in enumerate(rest) if panel["type"] == "row"), len(rest))
+    inside, below = rest[:count], rest[count:]
+    room = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in inside) - row["gridPos"]["y"] - 1
+    row |= {"collapsed": True, "panels": inside}
+    for panel in below:
+        panel["gridPos"]["y"] -= room
+    document["panels"] = [*panels[: first + 1], *below]
+
+
 def dashboard(
     title: str,
     uid: str,
@@ -399,8 +449,9 @@ def dashboard(
     layout: dict[str, list],
     variables: list[db.QueryVariable],
     annotations: list[Annotation],
+    closed: str = "",
 ) -> str:
-    """Return a dashboard as classic JSON; `layout` is rows of panels."""
+    """Return a dashboard as classic JSON; `layout` is rows of panels, one may be closed."""
     built = (
         db.Dashboard(title)
         .uid(uid)
@@ -449,4 +500,6 @@ def dashboard(
         item.pop("placement", None)
     for identity, panel in enumerate(document["panels"], start=1):
         panel["id"] = identity
+    if closed:
+        _close(document, closed)
     return json.dumps(document, indent=2, sort_keys=True) + "\n"

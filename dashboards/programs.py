@@ -77,6 +77,7 @@ STATE = [
         "can run it.",
         f"count by (config, program) (({E}ebpf_program_attached{{{S}}} == 1) {INFO})",
         "hosts",
+        span=12,
     ),
     rows(
         "Not attached",
@@ -87,6 +88,7 @@ STATE = [
         f"instance, id) group_left (config, program) (0 * {E}ebpf_program_info{{{S}}}))",
         "programs",
         empty="All are attached",
+        span=12,
     ),
     rows(
         "Configs",
@@ -95,7 +97,7 @@ STATE = [
         "cannot run it (the role says why).",
         f"count by (name) ({E}enabled_configs{{{S}}})",
         "hosts",
-        span=4,
+        span=12,
     ),
     rows(
         "Versions",
@@ -103,7 +105,7 @@ STATE = [
         "Versions of the exporter.\n\nNormal: one; two while a release rolls out.",
         f"count by (version) ({E}build_info{{{S}}})",
         "hosts",
-        span=4,
+        span=12,
     ),
 ]
 

@@ -18,6 +18,8 @@ FAILURES = f"rate(prometheus_rule_evaluation_failures_total{{{S}}}{RATE})"
 # Every Go program has process series.
 ITSELF = f" and on (job, instance) prometheus_build_info{{{S}}}"
 NO_ALERTMANAGER = "No Alertmanager is scraped"
+# Without an Alertmanager each alert counts as lost, of which the number above tells already.
+SENT = f" and on (job, instance) prometheus_notifications_alertmanagers_discovered{{{S}}} > 0"
 
 SERVER = [
     number(
@@ -162,12 +164,12 @@ DELIVERY = [
     lines(
         "Alerts lost on the way to Alertmanager",
         "count:alerts/s",
-        "Alerts that Prometheus could not deliver; without an Alertmanager, all of them.\n\n"
+        "Alerts that Prometheus could not deliver to its Alertmanagers.\n\n"
         "Normal: 0.\n\nIf not: runbook "
         "PrometheusNotificationsFailing.",
         [
-            (f"sum(rate(prometheus_notifications_dropped_total{{{S}}}{RATE}))", "dropped"),
-            (f"sum(rate(prometheus_notifications_errors_total{{{S}}}{RATE}))", "errors"),
+            (f"sum(rate(prometheus_notifications_dropped_total{{{S}}}{RATE}){SENT})", "dropped"),
+            (f"sum(rate(prometheus_notifications_errors_total{{{S}}}{RATE}){SENT})", "errors"),
         ],
         empty="No Alertmanager is configured",
     ),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from typing import Any
@@ -164,16 +165,14 @@ def _heat(axes, panel: dict, answers: Answers, window: Window) -> None:
     counts = np.array([np.nan_to_num(_grid(one, window)[1]) for one in buckets])
     # Prometheus' buckets hold all smaller ones too.
     counts = np.diff(counts, axis=0, prepend=0)
-    counts = np.where(counts > 1e-9, counts, np.nan)
+    counts = np.where(counts > panel["options"]["filterValues"]["le"], counts, np.nan)
     moments = _moment(window.start + window.step * np.arange(counts.shape[1] + 1))
     unit = panel["options"]["yAxis"]["unit"]
     _style(axes, unit, window)
     axes.grid(visible=False)
     shades = np.ma.masked_invalid(counts) ** panel["options"]["color"]["exponent"]
-    axes.pcolormesh(moments, np.arange(len(edges) + 1), shades, cmap="turbo")
-    used = np.flatnonzero(np.isfinite(counts).any(axis=1))
-    if used.size:
-        axes.set_ylim(max(0, used[0] - 1), min(len(edges), used[-1] + 2))
+    low, high = panel["options"]["color"]["min"], panel["options"]["color"]["max"]
+    axes.pcolormesh(moments, np.arange(len(edges) + 1), shades, cmap="turbo", vmin=low, vmax=high)
     axes.yaxis.set_major_formatter(
         FuncFormatter(
             lambda at, _: (
@@ -204,28 +203,44 @@ def _stat(axes, panel: dict, answers: Answers, window: Window) -> None:
     )  # fmt: skip
 
 
+def _cells(panel: dict, answers: Answers) -> tuple[list[str], list[list[str]]]:
+    """Return the columns of a table and its rows, the largest value of the first query first."""
+    organized = panel["transformations"][-1]["options"]
+    names, places = organized["renameByName"], organized["indexByName"]
+    several = len(answers) > 1
+    values: dict[str, str] = {}
+    merged: dict[tuple, dict[str, Any]] = {}
+    for target, found in answers:
+        field = f"Value #{target['refId']}" if several else "Value"
+        if found:
+            values[field] = _properties(panel, names[field])["unit"]
+        for one in found:
+            row = {name: value for name, value in one.labels.items() if name != "__name__"}
+            merged.setdefault(tuple(sorted(row.items())), dict(row))[field] = one.values[-1]
+    labels = {name for row in merged.values() for name in row} - values.keys()
+    order = sorted([*labels, *values], key=lambda name: places.get(name, len(places)))
+    first = next(iter(values))
+    ranked = sorted(merged.values(), key=lambda row: -row.get(first, -math.inf))
+
+    def shown(row: dict[str, Any], name: str) -> str:
+        if name not in row or name in labels:
+            return row.get(name, "")
+        mappings = _properties(panel, names[name]).get("mappings", [{"options": {}}])
+        mapped = mappings[0]["options"].get(f"{row[name]:g}")
+        return mapped["text"] if mapped else text(row[name], values[name])
+
+    head = [names.get(name, name) for name in order]
+    return head, [[shown(row, name) for name in order] for row in ranked]
+
+
 def _table(axes, panel: dict, answers: Answers, window: Window) -> None:
-    ((_, found),) = answers
     axes.set_axis_off()
-    rename = panel["transformations"][0]["options"]["renameByName"]
-    unit = _properties(panel, rename["Value"])["unit"]
-    places = panel["transformations"][0]["options"]["indexByName"]
-    columns = sorted(
-        {label for one in found for label in one.labels} - {"__name__"},
-        key=lambda name: places.get(name, len(places)),
-    )
+    columns, cells = _cells(panel, answers)
     room = int(panel["gridPos"]["h"] * ROW / 21) - 2
-    rows = sorted(found, key=lambda one: -one.values[-1])[:room]
-    cells = [
-        [one.labels.get(column, "") for column in columns] + [text(one.values[-1], unit)]
-        for one in rows
-    ]
-    drawn = axes.table(
-        [[*columns, rename["Value"]], *cells], loc="upper left", cellLoc="left", edges="B"
-    )
+    drawn = axes.table([columns, *cells[:room]], loc="upper left", cellLoc="left", edges="B")
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7.5)
-    drawn.auto_set_column_width(range(len(columns) + 1))
+    drawn.auto_set_column_width(range(len(columns)))
     for (row, _), cell in drawn.get_celld().items():
         cell.set_height(1 / (room + 1))
         cell.set_edgecolor("#2c3235")

@@ -14,6 +14,7 @@ ABSENT = "does not run on"
 # What a variable stands for while a dashboard shows everything.
 ALL = ".+"
 RATE_INTERVAL = "2m"
+RANGE = "15m"
 
 
 def documents() -> list[dict]:
@@ -22,13 +23,31 @@ def documents() -> list[dict]:
 
 
 def panels(document: dict) -> Iterator[dict]:
-    """Yield the panels that draw something."""
-    return (panel for panel in document["panels"] if panel["type"] != "row")
+    """Yield the panels that draw something, those of closed rows too."""
+    for panel in document["panels"]:
+        yield from panel.get("panels", []) if panel["type"] == "row" else [panel]
+
+
+def opened(document: dict) -> dict:
+    """Return a dashboard after a click on each of its closed rows."""
+    found, down = [], 0
+    for panel in document["panels"]:
+        place = panel["gridPos"] | {"y": panel["gridPos"]["y"] + down}
+        inside = panel.get("panels") or []
+        found.append({k: v for k, v in panel.items() if k != "panels"} | {"gridPos": place})
+        if inside:
+            lift = place["y"] + 1 - min(one["gridPos"]["y"] for one in inside)
+            found += [
+                one | {"gridPos": one["gridPos"] | {"y": one["gridPos"]["y"] + lift}}
+                for one in inside
+            ]
+            down += max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in found) - place["y"] - 1
+    return document | {"panels": found}
 
 
 def filled(expr: str, values: dict[str, str] | None = None) -> str:
     """Return a query with its variables replaced, by `values` or by everything."""
-    known = {"__rate_interval": RATE_INTERVAL} | (values or {})
+    known = {"__rate_interval": RATE_INTERVAL, "__range": RANGE} | (values or {})
     return re.sub(r"\$([a-z_]\w*)", lambda found: known.get(found[1], ALL), expr)
 
 
@@ -42,6 +61,17 @@ def asked(panel: dict) -> list[tuple[str, str]]:
     if panel["type"] == "stat":
         return [("A", " or ".join(f"({one['expr']})" for one in targets))]
     return [(one["refId"], one["expr"]) for one in targets]
+
+
+def of_node() -> set[str]:
+    """Return the queries, as `asked` names them, that only node_exporter answers."""
+    return {
+        f"{document['title']}: {panel['title']} {letter}"
+        for document in documents()
+        for panel in panels(document)
+        for letter, query in asked(panel)
+        if ("node_" in query and " or " not in query) or "retransmit_ratio" in query
+    }
 
 
 def queries(document: dict, values: dict[str, str] | None = None) -> Iterator[tuple[dict, dict]]:

@@ -57,6 +57,11 @@ def pictures(
         yield panel, draw(panel, answers(server, panel, window, values), window)
 
 
+def row_title(row: dict) -> str:
+    """Return the title of a row, and whether Grafana shows no more of it before a click."""
+    return f"{row['title']}{' (closed at first)' if row.get('collapsed') else ''}"
+
+
 def sheet(document: dict, drawn: list[tuple[dict, Image.Image]], stamp: str) -> Image.Image:
     """Return one picture of a whole dashboard."""
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel, _ in drawn)
@@ -67,7 +72,7 @@ def sheet(document: dict, drawn: list[tuple[dict, Image.Image]], stamp: str) -> 
     for panel in document["panels"]:
         if panel["type"] == "row":
             top = HEAD + panel["gridPos"]["y"] * ROW + 12
-            pen.text((8, top), panel["title"], fill=INK, font=ImageFont.load_default(16))
+            pen.text((8, top), row_title(panel), fill=INK, font=ImageFont.load_default(16))
     for panel, picture in drawn:
         place = panel["gridPos"]
         whole.paste(picture, (place["x"] * COLUMN + 4, HEAD + place["y"] * ROW + 4))
@@ -90,7 +95,7 @@ def section(document: dict, drawn: list[tuple[dict, Image.Image]]) -> str:
     out.append('<div class="board">\n')
     for panel in document["panels"]:
         if panel["type"] == "row":
-            out.append(_cell(panel["gridPos"], f"<h3>{html.escape(panel['title'])}</h3>"))
+            out.append(_cell(panel["gridPos"], f"<h3>{html.escape(row_title(panel))}</h3>"))
     for panel, picture in drawn:
         buffer = io.BytesIO()
         picture.quantize(128).save(buffer, "PNG", optimize=True)
@@ -110,11 +115,15 @@ def main() -> None:
     parser.add_argument("--instance", default=reading.ALL, help="hosts, as a regular expression")
     options = parser.parse_args()
     server, window = Prometheus(options.prometheus), Window.last(options.minutes)
-    values = {"instance": options.instance, "__rate_interval": f"{max(60, 4 * window.step):.0f}s"}
+    values = {
+        "instance": options.instance,
+        "__rate_interval": f"{max(60, 4 * window.step):.0f}s",
+        "__range": f"{60 * options.minutes:.0f}s",
+    }
     stamp = time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(window.end))
     options.out.mkdir(parents=True, exist_ok=True)
     page = [PAGE, f'<p class="note">{LABEL}, {stamp}. Point at a panel for its meaning.</p>\n']
-    for document in reading.documents():
+    for document in map(reading.opened, reading.documents()):
         drawn = list(pictures(server, document, window, values))
         page.append(section(document, drawn))
         picture = options.out / f"{document['uid']}.png"

@@ -7,6 +7,7 @@ It proves that queries fit the series, never that the series are true.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,12 @@ PREFIX = "ebpf_exporter_"
 EVENTS_PER_SECOND = 20
 # Values of labels whose decoder reads the host; the rest comes from the YAML's static_map.
 HOST_VALUES = {"device": ["sda", "nvme0n1"]}
+
+
+@functools.cache
+def _declared(path: Path) -> dict[str, list[dict]]:
+    """Return the metrics of a program by kind; reading YAML takes longer than a scrape may."""
+    return yaml.safe_load(path.read_text())["metrics"]
 
 
 def _label_values(label: dict) -> list[str]:
@@ -59,6 +66,27 @@ def _histogram(name: str, metric: dict, labels: dict[str, str], count: float) ->
     return out
 
 
+def _node(seconds: float) -> list[str]:
+    """Return a half idle host of two processors, by node_exporter's names."""
+    disk, link = {"device": "sda"}, {"device": "eth0"}
+    return [
+        *(
+            _text("node_cpu_seconds_total", {"cpu": str(cpu), "mode": mode}, seconds / 2)
+            for cpu in range(2)
+            for mode in ("idle", "user")
+        ),
+        _text("node_load1", {}, 1),
+        _text("node_memory_MemAvailable_bytes", {}, 3e9),
+        _text("node_memory_MemTotal_bytes", {}, 4e9),
+        _text("node_disk_io_time_seconds_total", disk, seconds / 10),
+        _text("node_disk_read_bytes_total", disk, seconds * 1e6),
+        _text("node_disk_written_bytes_total", disk, seconds * 1e6),
+        _text("node_network_receive_bytes_total", link, seconds * 1e6),
+        _text("node_network_transmit_bytes_total", link, seconds * 1e6),
+        _text("node_network_transmit_bytes_total", {"device": "lo"}, seconds * 1e9),
+    ]
+
+
 def page(configs: Path, seconds: float) -> str:
     """Return what an exporter shows that has counted for `seconds`."""
     out = [_text(f"{PREFIX}build_info", {"version": "2.5.1"}, 1)]
@@ -73,7 +101,7 @@ def page(configs: Path, seconds: float) -> str:
             _text(f"{PREFIX}ebpf_program_run_count_total", identity, seconds * 40),
             _text(f"{PREFIX}decoder_errors_total", {"config": path.stem}, 0),
         ]
-        for kind, metrics in yaml.safe_load(path.read_text())["metrics"].items():
+        for kind, metrics in _declared(path).items():
             for metric in metrics:
                 name = PREFIX + metric["name"]
                 labels = [label for label in metric["labels"] if label["name"] != "bucket"]
@@ -90,6 +118,7 @@ def page(configs: Path, seconds: float) -> str:
     out.append(_text("process_start_time_seconds", {}, time.time() - seconds))
     out.append(_text("node_netstat_Tcp_OutSegs", {}, seconds * 1000))
     out.append(_text("node_netstat_TcpExt_ListenOverflows", {}, 0))
+    out += _node(seconds)
     return "".join(out)
 
 

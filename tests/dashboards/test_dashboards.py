@@ -69,12 +69,11 @@ def test_form_that_all_servers_read(document):
     assert document["graphTooltip"] == 1, "shared crosshair"
     assert document["description"]
     assert "id" not in document
-    assert {panel["type"] for panel in document["panels"]} <= {
+    assert {panel["type"] for panel in reading.panels(document)} <= {
         "timeseries",
         "stat",
         "table",
         "heatmap",
-        "row",
     }
     text = json.dumps(document)
     for newer in ("cellOptions", "__inputs", "__requires", "${DS_", '"elements"', '"layout"'):
@@ -115,19 +114,31 @@ def test_annotations_and_links(document):
 
 @each_dashboard
 def test_panels_have_places_of_their_own(document):
-    panels = document["panels"]
+    panels = reading.opened(document)["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(panel["id"] > 0 for panel in panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
-    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
-        apart = (
-            one["x"] + one["w"] <= other["x"]
-            or other["x"] + other["w"] <= one["x"]
-            or one["y"] + one["h"] <= other["y"]
-            or other["y"] + other["h"] <= one["y"]
-        )
-        assert apart
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+    for shown in (document["panels"], panels):
+        for one, other in combinations([panel["gridPos"] for panel in shown], 2):
+            apart = (
+                one["x"] + one["w"] <= other["x"]
+                or other["x"] + other["w"] <= one["x"]
+                or one["y"] + one["h"] <= other["y"]
+                or other["y"] + other["h"] <= one["y"]
+            )
+            assert apart
+
+
+@each_dashboard
+def test_closed_rows_open_where_they_are(document):
+    """Grafana moves what is below by the height of what is inside, from the row on."""
+    for row in document["panels"]:
+        inside = row.get("panels") or []
+        if row["type"] == "row":
+            assert bool(inside) == row.get("collapsed", False)
+        if inside:
+            assert min(one["gridPos"]["y"] for one in inside) == row["gridPos"]["y"] + 1
 
 
 @each_panel
@@ -136,8 +147,10 @@ def test_panel_explains_itself(document, panel):
     assert "Normal: " in panel["description"], "what it means, what is normal, what to do"
     assert panel["datasource"] == DATASOURCE
     defaults = panel["fieldConfig"]["defaults"]
-    # Grafana writes the text at each minor tick of a logarithmic axis.
-    assert ("noValue" in defaults) != ("scaleDistribution" in defaults.get("custom", {}))
+    # Grafana writes the text at each minor tick of a logarithmic axis, and into cells of a table
+    # of several queries.
+    several = panel["type"] == "table" and len(panel["targets"]) > 1
+    assert ("noValue" in defaults) != (several or "scaleDistribution" in defaults.get("custom", {}))
     assert panel["targets"]
     letters = [target["refId"] for target in panel["targets"]]
     assert letters == sorted(set(letters))
@@ -166,27 +179,100 @@ def test_panel_options_of_its_kind(document, panel):
         assert panel["options"]["calculate"] is False
         (target,) = panel["targets"]
         assert (target["format"], target["legendFormat"]) == ("heatmap", "{{le}}")
-        outer = pp.parse(reading.filled(target["expr"]))
-        assert outer.prettify().startswith("sum by (le)")
+        color = panel["options"]["color"]
+        assert (color["min"], color["max"]) == (0, 1), "shares: a burst darkens nothing"
+        assert panel["options"]["cellValues"]["unit"] == "percentunit"
     if panel["type"] == "table":
-        (target,) = panel["targets"]
-        assert (target["format"], target["instant"]) == ("table", True)
-        organized = panel["transformations"][0]["options"]
+        assert {(t["format"], t["instant"]) for t in panel["targets"]} == {("table", True)}
+        organized = panel["transformations"][-1]["options"]
         assert organized["excludeByName"] == {"Time": True, "__name__": True}
         places = organized["indexByName"]
         assert min(places, key=places.get) == "instance"
-        assert max(places, key=places.get) == "Value"
-        assert panel["fieldConfig"]["defaults"]["custom"]["minWidth"] < 150, "Grafana's own"
-        widths = {
-            override["matcher"]["options"]
-            for override in panel["fieldConfig"]["overrides"]
-            for prop in override["properties"]
-            if prop["id"] == "custom.width"
-        }
-        assert organized["renameByName"]["Value"] in widths
+        assert max(places, key=places.get).startswith("Value")
+        several = len(panel["targets"]) > 1
+        assert [one["id"] for one in panel["transformations"]] == ["merge"] * several + ["organize"]
+        values = [f"Value #{t['refId']}" for t in panel["targets"]] if several else ["Value"]
+        assert list(organized["renameByName"]) == values
     if panel["type"] == "timeseries":
         assert panel["options"]["legend"]["showLegend"] is True
         assert all(target["legendFormat"] for target in panel["targets"])
+
+
+# Grafana 9.3: 24 columns of a window of 1366 px beside the menu, 8 px between panels, 8 px of
+# padding on each side of a table. Letters of its font are at most so wide on average.
+WINDOW, MENU, GAP, PADDING, LETTER, CELL = 1366, 56 + 2 * 16, 8, 2 * 8, 7.2, 12
+# The longest that a column without a width must show.
+LONGEST = {
+    "instance": 15,
+    "alertname": max(len(rule["alert"]) for rule, _ in RULES if "alert" in rule),
+    "on": len("nvme0n1 write public"),
+    "config": max(map(len, rules.configs())),
+    "name": max(map(len, rules.configs())),
+    "program": len("tcp_retransmit_synack"),
+    "version": len("2.5.1"),
+}
+
+
+def _columns(panel: dict) -> set[str]:
+    """Return the labels that a table's queries keep, and the names of its values."""
+    names = panel["transformations"][-1]["options"]["renameByName"]
+    labels: set[str] = set()
+    for target in panel["targets"]:
+        labels |= set(re.split(", ?", re.findall(r"by \(([\w, ]+)\)", target["expr"])[0]))
+    return labels | set(names.values())
+
+
+@each_panel
+def test_columns_of_a_table_fit_into_a_narrow_window(document, panel):
+    """Grafana gives a column 150 px unless it is told: the number, at the right, was outside."""
+    if panel["type"] != "table":
+        return
+    assert panel["fieldConfig"]["defaults"]["custom"]["minWidth"] < 150, "Grafana's own"
+    room = (WINDOW - MENU + GAP) / 24 * panel["gridPos"]["w"] - GAP - PADDING
+    widths = {
+        override["matcher"]["options"]: prop["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        for prop in override["properties"]
+        if prop["id"] == "custom.width"
+    }
+    columns = _columns(panel)
+    values = set(panel["transformations"][-1]["options"]["renameByName"].values())
+    assert values <= widths.keys()
+    assert all(len(name) * LETTER + CELL <= widths[name] for name in values), "its title is cut"
+    free = columns - widths.keys()
+    each = (room - sum(widths.get(name, 0) for name in columns)) / len(free)
+    for name in free:
+        assert LONGEST[name] * LETTER + CELL <= each, name
+
+
+def test_first_screen_of_fleet_says_who_suffers_from_what_and_since_when():
+    """1600 x 900 less menu, variables and borders are 21 rows of Grafana's grid."""
+    document = DASHBOARDS["Kernel / Fleet"]
+    seen = [p for p in document["panels"] if p["gridPos"]["y"] + p["gridPos"]["h"] <= 21]
+    tables = [panel for panel in seen if panel["type"] == "table"]
+    assert {"instance", "alertname", "on", "bad since"} <= _columns(tables[0])
+    assert len(_columns(tables[1])) == 10, "one row for each host, one column for each trouble"
+    assert sum(panel["type"] == "table" for panel in document["panels"]) == 2
+    # As many rows for 1,000 hosts as for 60.
+    assert all(t["expr"].startswith("topk(10, ") for t in tables[1]["targets"])
+
+
+def test_host_shows_what_node_exporter_says_and_nothing_empty_without_it():
+    document = DASHBOARDS["Kernel / Host"]
+    of_node = [
+        panel
+        for panel in reading.panels(document)
+        if any(name.startswith("node_") for t in panel["targets"] for name, _, _ in
+               selectors(reading.filled(t["expr"])))
+    ]  # fmt: skip
+    closed = [one for row in document["panels"] for one in row.get("panels") or []]
+    table, *graphs = of_node
+    assert graphs == closed
+    # Without node_exporter the table has no such columns, but always this one.
+    assert table["targets"][0]["expr"].startswith("min by (instance) (up{")
+    asked = {name for panel in graphs for t in panel["targets"] for name, _, _ in
+             selectors(reading.filled(t["expr"]))}  # fmt: skip
+    assert asked == set(FOREIGN["node on a host"])
 
 
 def _excused(document, panel, name):
@@ -197,7 +283,9 @@ def _excused(document, panel, name):
 def test_query(document, panel, target):
     assert target["datasource"] == DATASOURCE
     for name, matchers, above in selectors(target["expr"]):
-        if not _excused(document, panel, name):
+        if name in FOREIGN["node on a host"]:
+            assert "instance" in matchers, "its job is the operator's"
+        elif not _excused(document, panel, name):
             assert {"job", "instance"} <= set(matchers), name
         # The one counter whose name does not say so.
         if name.endswith("_total") or name.endswith("ebpf_program_run_time_seconds"):
@@ -210,7 +298,11 @@ def test_query(document, panel, target):
 def test_rates_follow_the_scrape_interval(document, panel, target):
     original = next(t["expr"] for t in panel["targets"] if t["refId"] == target["refId"])
     for window in re.findall(r"\[(.+?)\]", original):
-        assert window == "$__rate_interval" or panel["title"] == "Database failures"
+        assert (
+            window == "$__rate_interval"
+            or (window == "$__range" and panel["type"] == "heatmap")
+            or panel["title"] == "Database failures"
+        )
 
 
 @each_query
@@ -239,6 +331,35 @@ def test_stat_is_neutral_until_something_says_better(document, panel):
             assert target["instant"], "a range shows what was last there, however long ago"
             if "or vector(0)" in target["expr"]:
                 assert defaults["noValue"] == "unknown"
+
+
+@each_panel
+def test_an_axis_of_nothing_does_not_end_at_100(document, panel):
+    custom = panel["fieldConfig"]["defaults"].get("custom", {})
+    if panel["type"] == "timeseries" and "scaleDistribution" not in custom:
+        assert 0 < custom["axisSoftMax"] <= 1024
+
+
+@each_panel
+def test_no_event_and_no_program_are_two_answers(document, panel):
+    words = panel["fieldConfig"]["defaults"].get("noValue", "")
+    assert ", or " not in words
+    if document["title"] == "Kernel / Host" and panel["type"] == "timeseries":
+        ours = [t for t in panel["targets"] if metrics.PREFIX in t["expr"]]
+        absent = [t for t in ours if reading.ABSENT in t["legendFormat"]]
+        assert bool(ours) == bool(absent) or panel["title"] in WITH_A_NEIGHBOUR
+    if document["title"] == "Kernel / Host" and words.startswith(("no ", "none ")):
+        assert reading.ABSENT in panel["targets"][-1]["legendFormat"] or words == "no such host"
+        (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+        assert str(metrics.NOWHERE) in mapping["options"] or words == "no such host"
+
+
+# The panels on their left are of the same program.
+WITH_A_NEIGHBOUR = {
+    "Mean time: device, and with the queue",
+    "Requests in flight",
+    "Requests slower than 131 ms",
+}
 
 
 def test_marks_are_starts_not_states():
@@ -350,7 +471,7 @@ def test_labels_that_are_matched_exist(shipped):
 
 def test_bucket_edges_that_are_named_exist(shipped):
     for name, places in ASKED.items():
-        for edge in {matchers["le"] for matchers, _ in places if "le" in matchers}:
+        for edge in {matchers["le"] for matchers, _ in places if "le" in matchers} - {metrics.ZERO}:
             metric = shipped[_base(name, shipped)]
             step = metric.get("bucket_multiplier", 1)
             keys = metric.get("bucket_keys") or [
@@ -372,6 +493,8 @@ def test_declared_metric_is_that_of_the_program(metric, shipped):
 def test_node_exporter_stays_in_its_group():
     for name in FOREIGN["node"]:
         assert {place for _, place in ASKED[name]} == {"node-recording"}
+    for name in FOREIGN["node on a host"]:
+        assert {place for _, place in ASKED[name]} == {"Kernel / Host"}
 
 
 def test_walk_sees_nested_selectors():

@@ -31,7 +31,7 @@ class _Server:
         if self.empty:
             return []
         times = [window.start + window.step * n for n in range(0, 60)]
-        edges = ["0.001", "0.01", "0.1", "+Inf"] if expr.startswith("sum by (le)") else [None]
+        edges = ["0.001", "0.01", "0.1", "+Inf"] if "histogram_quantile(1," in expr else [None]
         return [
             Series(LABELS | ({"le": edge} if edge else {}), times, [float(n + 1)] * 60)
             for n, edge in enumerate(edges)

@@ -25,9 +25,10 @@ def text(value: float, unit: str) -> str:
         return str(value)
     if unit == "dateTimeFromNow":
         return f"{_scaled(max(1, time.time() - value / 1000), SECONDS)} ago"
-    scale = {"s": SECONDS, "bytes": BYTES}.get(unit)
+    scale = {"s": SECONDS, "bytes": BYTES, "binBps": BYTES}.get(unit)
     if scale:
-        return _scaled(value, scale) if value else f"0 {unit[0].replace('b', 'B')}"
+        words = _scaled(value, scale) if value else f"0 {unit[0].replace('b', 'B')}"
+        return words + ("/s" if unit == "binBps" else "")
     if unit == "percentunit":
         return f"{value * 100:.3g} %"
     counted = unit.removeprefix("count:")

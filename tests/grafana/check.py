@@ -5,10 +5,11 @@
     GRAFANA_URL=https://host:3000 GRAFANA_PASSWORD=… python -m tests.grafana.check [--pictures DIR]
 
 GRAFANA_USER defaults to admin; SSL_CERT_FILE names the authority of a certificate that this machine
-does not know. All dashboards of files/dashboards must be loaded, and each panel's queries must
-return data through /api/ds/query, except in panels that --may-be-empty names. Where the environment
-names no Grafana, nothing was checked, and it ends with 2. With --pictures, chromium draws each
-dashboard into DIR.
+does not know. All dashboards of files/dashboards must be loaded, and each panel's queries must be
+answered through /api/ds/query: with numbers, but where the panel itself says what it means that
+there are none. Where the environment names no Grafana, nothing was checked, and it ends with 2.
+With --pictures, chromium draws each dashboard whole into DIR, and in a narrow window its tables are
+measured and read: no column outside, no NaN, no words of an empty table in one that is not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import os
 import re
 import shutil
@@ -34,6 +36,11 @@ from typing import Any
 DASHBOARDS = Path(__file__).parents[2] / "files/dashboards"
 # Grafana's server knows the variables of time; those of the page are ours to fill.
 OF_THE_SERVER = ("__",)
+# What a panel says that has no meaning of its own for no data.
+MUST_HAVE_DATA = ("No data", "unknown")
+WIDE, NARROW = 1600, 1366
+# Pixels of a row of the grid, and of what stands above it.
+ROW, HEAD = 38, 200
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,28 @@ def filled(expression: str, values: dict[str, str]) -> str:
     return re.sub(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})", value, expression)
 
 
-def faults_of_panel(
-    server: Server, panel: dict, values: dict[str, str], source: str, needs_data: bool
-) -> list[str]:
+def needs_data(panel: dict) -> bool:
+    """Say whether no data is a fault: the panel says nothing else of it.
+
+    A logarithmic axis has no words, for Grafana would write them at each of its ticks.
+    """
+    defaults = panel.get("fieldConfig", {}).get("defaults", {})
+    logarithmic = "scaleDistribution" in defaults.get("custom", {})
+    return defaults.get("noValue", MUST_HAVE_DATA[0]) in MUST_HAVE_DATA and not logarithmic
+
+
+def numbers(frame: dict) -> list[float]:
+    """Return the values of a frame that are numbers; the first column is the time."""
+    found = [one for column in frame["data"]["values"][1:] for one in column]
+    return [one for one in found if isinstance(one, int | float) and math.isfinite(one)]
+
+
+def has_nan(frame: dict) -> bool:
+    """Say whether a frame holds what is no number, which JSON has beside the values."""
+    return any("NaN" in (column or {}) for column in frame["data"].get("entities") or [])
+
+
+def faults_of_panel(server: Server, panel: dict, values: dict[str, str], source: str) -> list[str]:
     """Run a panel's queries together, as the page does; data in one of them is enough."""
     queries = [
         {
@@ -102,23 +128,24 @@ def faults_of_panel(
     ]
     if not queries:
         return []
+    name = f"panel {panel['title']!r}"
     try:
         body = {"from": "now-15m", "to": "now", "queries": queries}
         results = server.ask("/api/ds/query", body)["results"]
     except urllib.error.HTTPError as error:
-        return [f"panel {panel['title']!r}: {error.code} {error.read().decode()[:200]}"]
-    broken = [f"panel {panel['title']!r}: {r['error']}" for r in results.values() if "error" in r]
+        return [f"{name}: {error.code} {error.read().decode()[:200]}"]
+    broken = [f"{name}: {r['error']}" for r in results.values() if "error" in r]
     frames = [frame for result in results.values() for frame in result.get("frames", [])]
-    if (
-        needs_data
-        and not broken
-        and not any(values for f in frames for values in f["data"]["values"])
-    ):
-        return [f"panel {panel['title']!r} has no data"]
-    return broken
+    if broken:
+        return broken
+    if panel.get("type") in ("stat", "table") and any(map(has_nan, frames)):
+        return [f"{name} shows NaN"]
+    if needs_data(panel) and not any(map(numbers, frames)):
+        return [f"{name} has no data"]
+    return []
 
 
-def faults_of_dashboards(server: Server, wanted: list[dict], may_be_empty: str) -> list[str]:
+def faults_of_dashboards(server: Server, wanted: list[dict]) -> list[str]:
     """Check that each dashboard is loaded and that its panels have data."""
     sources = server.ask("/api/datasources")
     prometheus = [s["uid"] for s in sources if s["type"] == "prometheus" and s.get("isDefault")]
@@ -132,16 +159,70 @@ def faults_of_dashboards(server: Server, wanted: list[dict], may_be_empty: str) 
             continue
         values = chosen(model)
         for panel in panels(model):
-            needs_data = not re.search(may_be_empty, f"{model['title']}: {panel['title']}")
-            found = faults_of_panel(server, panel, values, prometheus[0], needs_data)
+            found = faults_of_panel(server, panel, values, prometheus[0])
             faults += [f"{model['title']}: {fault}" for fault in found]
     return faults
+
+
+# What the page says of its tables, again and again, at its end: chromium prints the page.
+MEASURE = """<script>setInterval(() => {
+  const right = (e) => e.getBoundingClientRect().right;
+  const all = (table, roles) => [...table.querySelectorAll(roles)];
+  const tables = [...document.querySelectorAll('[role=table],[role=grid]')].map((table) => ({
+    right: Math.min(right(table), right(table.closest('section') || table), innerWidth),
+    columns: all(table, '[role=columnheader]').map((e) => [e.textContent, right(e)]),
+    cells: all(table, '[role=cell],[role=gridcell]').map((e) => e.textContent),
+  }));
+  let said = document.getElementById('seen-of-tables');
+  if (!said) {
+    said = document.createElement('script');
+    said.id = 'seen-of-tables';
+    said.type = 'application/json';
+    document.body.append(said);
+  }
+  said.textContent = JSON.stringify(tables).replaceAll('<', ' ');
+}, 1000);</script>"""
+
+
+def faults_of_tables(page: str, model: dict) -> list[str]:
+    """Judge the tables of a page as the browser printed it."""
+    found = re.search(r'<script id="seen-of-tables"[^>]*>(.*?)</script>', page, re.DOTALL)
+    if not found:
+        return ["the browser did not run the page"]
+    words = {
+        panel["fieldConfig"]["defaults"].get("noValue")
+        for panel in panels(model)
+        if panel["type"] == "table"
+    }
+    faults = []
+    for table in json.loads(found[1]):
+        names = [name for name, _ in table["columns"]]
+        outside = [name for name, right in table["columns"] if right > table["right"] + 1]
+        if outside:
+            faults.append(f"columns {outside} of the table {names} are outside at {NARROW} px")
+        for cell in {"NaN", *words} & set(table["cells"]):
+            faults.append(f"cells of the table {names} say {cell!r}")
+    return faults
+
+
+def height(model: dict) -> int:
+    """Return how high a window must be to show a dashboard whole: nothing below is drawn."""
+    places = [panel["gridPos"] for panel in model["panels"]]
+    return HEAD + ROW * max(place["y"] + place["h"] for place in places)
+
+
+def _chromium(address: str, width: int, tall: int, *wanted: str) -> str:
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=30000"]
+    command = ["chromium", *options, f"--window-size={width},{tall}", *wanted, address]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return done.stdout.decode(errors="replace")
 
 
 def draw(server: Server, wanted: list[dict], folder: Path) -> list[str]:
     """Draw each dashboard with chromium, through a proxy on loopback that logs in.
 
-    So the password stands in no command line. Pages that are errors are returned as faults.
+    So the password stands in no command line. Pages that are errors are returned as faults, and
+    what is wrong with their tables.
     """
     pages: dict[str, int] = {}
 
@@ -158,6 +239,8 @@ def draw(server: Server, wanted: list[dict], folder: Path) -> list[str]:
                 pages[self.path] = answer.status
                 self.send_response(answer.status)
                 kind = answer.headers.get("Content-Type", "application/octet-stream")
+            if kind.startswith("text/html"):
+                content += MEASURE.encode()
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -174,16 +257,14 @@ def draw(server: Server, wanted: list[dict], folder: Path) -> list[str]:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         for model in wanted:
             picture, page = folder / f"{model['uid']}.png", f"/d/{model['uid']}?kiosk"
-            options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1600,2400"]
-            options += ["--virtual-time-budget=30000", f"--screenshot={picture}"]
             address = f"http://127.0.0.1:{proxy.server_port}{page}"
-            subprocess.run(
-                ["chromium", *options, address], check=True, capture_output=True, timeout=120
-            )
-            if pages.get(page) == HTTPStatus.OK:
-                print(f"drawn: {picture}")
-            else:
+            _chromium(address, WIDE, height(model), f"--screenshot={picture}")
+            if pages.get(page) != HTTPStatus.OK:
                 faults.append(f"{model['title']}: its page answered {pages.get(page)}")
+                continue
+            print(f"drawn: {picture}")
+            seen = _chromium(address, NARROW, height(model), "--dump-dom")
+            faults += [f"{model['title']}: {fault}" for fault in faults_of_tables(seen, model)]
         proxy.shutdown()
     return faults
 
@@ -197,12 +278,6 @@ def main() -> int:
     )
     parser.add_argument("--dashboards", type=Path, default=DASHBOARDS)
     parser.add_argument("--pictures", type=Path, help="draw each dashboard into this folder")
-    parser.add_argument(
-        "--may-be-empty",
-        default="$^",
-        metavar="REGEX",
-        help="panels ('Dashboard: panel') whose cause does not exist on these hosts",
-    )
     options = parser.parse_args()
     if not os.environ.get("GRAFANA_URL"):
         print("grafana: nothing was checked, GRAFANA_URL names no Grafana", file=sys.stderr)
@@ -218,7 +293,7 @@ def main() -> int:
     wanted = [json.loads(path.read_text()) for path in sorted(options.dashboards.glob("*.json"))]
     try:
         health = server.ask("/api/health")
-        faults = faults_of_dashboards(server, wanted, options.may_be_empty)
+        faults = faults_of_dashboards(server, wanted)
         if options.pictures:
             faults += draw(server, wanted, options.pictures)
     except OSError as error:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +20,6 @@ MODEL = {
     "templating": {"list": [{"name": "job", "allValue": ".+", "current": {"value": ["$__all"]}}]},
     "panels": [{"title": "row", "panels": [PANEL]}],
 }
-
-
-NONE = "$^"
 
 
 class Grafana:
@@ -46,7 +44,7 @@ def grafana():
 
 
 def test_healthy_one_has_no_fault(grafana):
-    assert check.faults_of_dashboards(grafana, [MODEL], NONE) == []
+    assert check.faults_of_dashboards(grafana, [MODEL]) == []
     (query,) = grafana.asked
     assert query["expr"] == 'up{job=~".+"}'
     assert query["datasource"]["uid"] == "p"
@@ -64,26 +62,85 @@ def test_healthy_one_has_no_fault(grafana):
 )
 def test_what_is_missing_is_named(grafana, path, answer, fault):
     grafana.answers[path] = answer
-    (found,) = check.faults_of_dashboards(grafana, [MODEL], NONE)
+    (found,) = check.faults_of_dashboards(grafana, [MODEL])
     assert fault in found
 
 
-def test_only_panels_that_are_named_may_be_empty(grafana):
-    grafana.answers["/api/ds/query"] = {"results": {"A": {"frames": []}}}
-    assert check.faults_of_dashboards(grafana, [MODEL], "^A: Latency$") == []
-    assert check.faults_of_dashboards(grafana, [MODEL], "^B: Latency$")
+def panel_of(kind: str, **defaults) -> dict:
+    return PANEL | {"type": kind, "fieldConfig": {"defaults": defaults}}
+
+
+@pytest.mark.parametrize(
+    ("panel", "faults"),
+    [
+        (panel_of("stat", noValue="unknown"), 1),
+        (panel_of("timeseries", noValue="No data"), 1),
+        (panel_of("table"), 1),
+        (panel_of("table", noValue="Nothing fires"), 0),
+        (panel_of("timeseries", custom={"scaleDistribution": {"type": "log"}}), 0),
+    ],
+)
+def test_a_panel_that_says_why_it_is_empty_may_be(grafana, panel, faults):
+    for frames in ([], [{"data": {"values": [[1], [None]]}}]):
+        grafana.answers["/api/ds/query"] = {"results": {"A": {"frames": frames}}}
+        assert len(check.faults_of_panel(grafana, panel, {}, "p")) == faults
     grafana.answers["/api/ds/query"] = {"results": {"A": {"error": "parse error"}}}
-    assert check.faults_of_dashboards(grafana, [MODEL], "^A: Latency$")
+    assert check.faults_of_panel(grafana, panel, {}, "p") == ["panel 'Latency': parse error"]
+
+
+@pytest.mark.parametrize(("kind", "faults"), [("stat", 1), ("table", 1), ("timeseries", 0)])
+def test_no_number_is_no_data_and_shown_to_nobody(grafana, kind, faults):
+    """Grafana writes NaN beside the values, where JSON has null."""
+    data = {"values": [[1], [None]], "entities": [None, {"NaN": [0]}]}
+    grafana.answers["/api/ds/query"] = {"results": {"A": {"frames": [{"data": data}]}}}
+    panel = panel_of(kind, noValue="Nothing")
+    found = check.faults_of_panel(grafana, panel, {}, "p")
+    assert found == ["panel 'Latency' shows NaN"] * faults
+    assert not check.numbers({"data": data})
+    assert check.numbers({"data": {"values": [[1], [0.5]]}}) == [0.5]
+
+
+def seen(*tables: dict) -> str:
+    return f'<script id="seen-of-tables" type="application/json">{json.dumps(tables)}</script>'
+
+
+TABLE = {"right": 400, "columns": [["instance", 200.5], ["p99", 400.5]], "cells": ["a", "2 s"]}
+TABLES = {
+    "panels": [{"type": "table", "fieldConfig": {"defaults": {"noValue": "Nothing fires"}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "fault"),
+    [
+        (seen(TABLE), ""),
+        (seen(TABLE, TABLE | {"columns": [["instance", 200], ["p99", 460]]}), "['p99'] of"),
+        (seen(TABLE | {"cells": ["a", "NaN"]}), "say 'NaN'"),
+        (seen(TABLE | {"cells": ["Nothing fires", "2 s"]}), "say 'Nothing fires'"),
+        ("<html></html>", "did not run"),
+    ],
+)
+def test_tables_are_read_as_the_browser_saw_them(page, fault):
+    found = check.faults_of_tables(page, TABLES)
+    assert len(found) == bool(fault)
+    assert not fault or fault in found[0]
+
+
+def test_a_picture_is_as_high_as_its_dashboard():
+    places = [{"y": 0, "h": 1}, {"y": 90, "h": 8}]
+    assert check.height({"panels": [{"gridPos": place} for place in places]}) > 98 * 38
 
 
 CHROMIUM = """#!{python}
 import pathlib, sys, urllib.request
-(picture,) = [a.partition("=")[2] for a in sys.argv if a.startswith("--screenshot=")]
 try:
     content = urllib.request.urlopen(sys.argv[-1]).read()
 except urllib.error.HTTPError as error:
     content = error.read()
-pathlib.Path(picture).write_bytes(content)
+for picture in [a.partition("=")[2] for a in sys.argv if a.startswith("--screenshot=")]:
+    pathlib.Path(picture).write_bytes(content)
+if "--dump-dom" in sys.argv:
+    print(content.decode() + '{seen}')
 """
 
 
@@ -94,21 +151,28 @@ def test_pictures_are_drawn_by_who_is_logged_in(tmp_path, monkeypatch):
         def do_GET(self):
             known = self.headers["Authorization"] == "Basic bG9naW4=" and "/d/a?" in self.path
             self.send_response(200 if known else 404)
+            self.send_header("Content-Type", "text/html; charset=UTF-8")
             self.end_headers()
             self.wfile.write(b"the page")
 
     browser = tmp_path / "bin/chromium"
     browser.parent.mkdir()
-    browser.write_text(CHROMIUM.format(python=sys.executable))
+    browser.write_text(
+        CHROMIUM.format(python=sys.executable, seen=seen(TABLE | {"cells": ["NaN"]}))
+    )
     browser.chmod(0o755)
     monkeypatch.setenv("PATH", str(browser.parent), prepend=":")
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as grafana:
         threading.Thread(target=grafana.serve_forever, daemon=True).start()
         server = check.Server(f"http://127.0.0.1:{grafana.server_port}", "bG9naW4=")
-        wanted = [{"uid": "a", "title": "A"}, {"uid": "b", "title": "B"}]
-        assert check.draw(server, wanted, tmp_path / "pictures") == ["B: its page answered 404"]
+        places = {"panels": [{"type": "stat", "gridPos": {"y": 0, "h": 3}}]}
+        wanted = [{"uid": "a", "title": "A"} | places, {"uid": "b", "title": "B"} | places]
+        nan, missing = check.draw(server, wanted, tmp_path / "pictures")
         grafana.shutdown()
-    assert (tmp_path / "pictures/a.png").read_bytes() == b"the page"
+    assert nan == "A: cells of the table ['instance', 'p99'] say 'NaN'"
+    assert missing == "B: its page answered 404"
+    drawn = (tmp_path / "pictures/a.png").read_text()
+    assert drawn == "the page" + check.MEASURE
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import sqlite3
 import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -178,10 +179,18 @@ def test_missing_folder_keeps_its_dashboards(host):
 def test_duplicates_freeze_the_provider(host, twin):
     host.dashboard("a")
     dashboards = host.start().dashboards
+    twins = host.dashboards / "b.json"
     host.dashboard("b", **twin)
     host.dashboard("c")
     dashboards.poll()
-    assert dashboards.loaded.keys() == {"a"}
+    assert dashboards.loaded.keys() == {"a", "c"}
+    host.dashboard("d")
+    dashboards.poll()
+    assert dashboards.loaded.keys() == {"a", "c"}
+    twins.unlink()
+    dashboards.poll()
+    dashboards.poll()
+    assert dashboards.loaded.keys() == {"a", "c", "d"}
 
 
 def test_v2_dashboard_is_left_out(host):
@@ -223,6 +232,24 @@ def test_query_without_prometheus_is_500(host):
     with pytest.raises(server.Failure) as failure:
         host.start().answer("POST", "/api/ds/query", QUERY)
     assert failure.value.status == 500
+    assert "refused" not in str(failure.value)
+
+
+def test_bad_query_is_400(host):
+    class Prometheus(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b'{"status": "error", "error": "parse error"}')
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Prometheus) as there:
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{there.server_port}"
+        host.provision("datasources", datasources=[source(url=url)])
+        with pytest.raises(server.Failure, match="parse error") as failure:
+            host.start().answer("POST", "/api/ds/query", QUERY)
+        there.shutdown()
+    assert failure.value.status == 400
 
 
 def test_new_default_takes_the_mark_from_the_old_one(host):

@@ -23,6 +23,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +34,7 @@ HOME = Path("/usr/share/grafana")
 PROVISIONING = Path("/etc/grafana/provisioning")
 DATABASE = Path("/var/lib/grafana/grafana.db")
 ATTEMPTS, ATTEMPT_SECONDS = 5, 300
+WITHIN_PLUGIN = "An error occurred within the plugin"
 
 
 def log(level: str, message: str) -> None:
@@ -173,6 +175,8 @@ class Dashboards:
         ]
         self._paths = [Path(provider["options"]["path"]) for provider in self._providers]
         self.loaded: dict[str, dict] = {}
+        # Providers that have seen two dashboards of one uid or title write no more.
+        self._frozen: set[str] = set()
         self.poll()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -197,22 +201,36 @@ class Dashboards:
             return None
         return model
 
+    @staticmethod
+    def _written(models: list[dict], folder: str) -> dict[str, dict]:
+        """Return what the database has after all files: of two with one uid or title the first."""
+        written: dict[str, dict] = {}
+        for model in models:
+            titles = {seen["dashboard"]["title"] for seen in written.values()}
+            if model["title"] not in titles:
+                written.setdefault(model["uid"], {"dashboard": model, "folder": folder})
+        return written
+
     def poll(self) -> None:
-        """Load what is new, drop what left; a missing folder and duplicates keep what is there."""
+        """Load what is new, drop what left; a missing folder keeps what is there.
+
+        Duplicates are looked for when all is written, and freeze what comes after.
+        """
         for provider, path in zip(self._providers, self._paths):
             if not path.is_dir():
                 log("error", f"cannot read directory {path}")
                 continue
             models = [model for model in map(self._read, sorted(path.glob("**/*.json"))) if model]
+            name = provider["name"]
+            if name not in self._frozen:
+                self.loaded = self._written(models, provider.get("folder", ""))
             for field in ("uid", "title"):
                 if len({model.get(field) for model in models}) < len(models):
-                    log("warn", f"dashboards restricted: duplicate {field} in {provider['name']}")
+                    log("warn", f"dashboards restricted: duplicate {field} in {name}")
+                    self._frozen.add(name)
                     break
             else:
-                self.loaded = {
-                    model["uid"]: {"dashboard": model, "folder": provider.get("folder", "")}
-                    for model in models
-                }
+                self._frozen.discard(name)
 
 
 class Failure(Exception):
@@ -270,8 +288,12 @@ class Grafana:
         try:
             with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
                 samples = json.load(answer)["data"]["result"]
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            raise Failure(500, f"An error occurred within the plugin: {error}") from error
+        except urllib.error.HTTPError as error:
+            if error.code == HTTPStatus.BAD_REQUEST:
+                raise Failure(400, json.load(error)["error"]) from error
+            raise Failure(500, WITHIN_PLUGIN) from error
+        except (OSError, ValueError) as error:
+            raise Failure(500, WITHIN_PLUGIN) from error
         return [
             {
                 "schema": {"fields": [{"name": "Time"}, {"name": "Value", "labels": s["metric"]}]},
