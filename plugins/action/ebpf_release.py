@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
+from ansible_collections.linmonitor.stack.plugins.plugin_utils import _turn
 
 MODULE = "linmonitor.stack.ebpf_release"
 
@@ -48,19 +47,20 @@ class ActionModule(ActionBase):
         artifact = arguments.pop("artifact", None)
         host = (task_vars or {}).get("inventory_hostname", "this host")
         arguments.setdefault("host", host)
-        arguments.setdefault(
-            "owner", f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
-        )
         if arguments.get("files"):
             arguments["texts"] = texts(self._loader.path_dwim(arguments["files"]))
-        result.update(self._execute_module(MODULE, module_args=arguments, task_vars=task_vars))
+        result.update(self._ask(arguments, task_vars))
         if not (artifact and result.get("artifact_wanted")):
             return result
         artifact = self._loader.path_dwim(artifact)
         if self._task.check_mode:
             arguments["manifest"] = manifest(artifact)
-            return self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+            return self._ask(arguments, task_vars)
         return self._deploy(artifact, arguments, task_vars)
+
+    def _ask(self, arguments: dict, task_vars: dict | None) -> dict[str, Any]:
+        """Execute the module, once nobody else does."""
+        return _turn.in_turn(self, MODULE, "ebpf_exporter", arguments, task_vars or {})
 
     def _deploy(self, artifact: str, arguments: dict, task_vars: dict | None) -> dict[str, Any]:
         """Send the artifact and let the host deploy it."""
@@ -78,6 +78,6 @@ class ActionModule(ActionBase):
             arguments["artifact"] = self._transfer_file(
                 artifact, self._connection._shell.join_path(folder, "artifact.tar.gz")
             )
-            return self._execute_module(MODULE, module_args=arguments, task_vars=task_vars)
+            return self._ask(arguments, task_vars)
         finally:
             self._remove_tmp_path(folder)

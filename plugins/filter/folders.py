@@ -26,6 +26,8 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 BASES = {"cache": ("XDG_CACHE_HOME", "~/.cache"), "config": ("XDG_CONFIG_HOME", "~/.config")}
 # What Ansible reads variables from, not hosts.
 VARIABLES = ("group_vars", "host_vars")
+# Of a file's name, on every file system.
+LONGEST = 255
 
 
 def user_folder(kind: str, chosen: str = "") -> str:
@@ -63,6 +65,9 @@ def inventory_id(sources: Iterable[str]) -> str:
 def host_file(host: str) -> str:
     """Return a file name for a host, whatever the inventory calls it."""
     name = quote(host, safe="")
+    if len(name) > LONGEST:
+        # No quoted name has a - behind a %.
+        return f"{name[: LONGEST - 66]}%-{hashlib.sha256(host.encode()).hexdigest()}"
     return name.replace(".", "%2E") if set(name) <= {"."} else name
 
 

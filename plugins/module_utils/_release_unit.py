@@ -22,6 +22,7 @@ def start(job):
     """Hand a job and the source of _release to a transient unit."""
     folder = os.path.join(JOBS, "job")
     _release.remove(folder)
+    os.makedirs(JOBS, mode=0o700, exist_ok=True)
     os.mkdir(folder, 0o700)
     path, program = os.path.join(folder, "job.json"), os.path.join(folder, "release.py")
     _release.write(program, inspect.getsource(_release), 0o600)

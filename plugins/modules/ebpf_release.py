@@ -102,10 +102,12 @@ options:
     description: What messages call the host. The action plugin sets it to the inventory's name.
     type: str
     default: this host
-  owner:
-    description: Who deploys, for whoever deploys at the same time. The action plugin sets it.
-    type: str
-    default: somebody
+  run:
+    description:
+      - Which run of a playbook this is, for whoever comes at the same time. The action plugin sets
+        it.
+    type: dict
+    default: {}
   manifest:
     description: The artifact's manifest, for check mode. The action plugin sets it.
     type: dict
@@ -172,6 +174,13 @@ earlier:
   returned: when there was one
   type: dict
   sample: {release: 0123456789abcdef-0123456789abcdef, msg: ""}
+held_by:
+  description: >-
+    Which other run is at work here, with C(id), C(owner), C(since) and C(ends), so that nothing was
+    done. The action plugin waits for its end.
+  returned: when there is one
+  type: dict
+  sample: {id: laptop/4711/9, owner: ada on laptop (process 4711), since: "10:31:02 UTC"}
 kept:
   description: What was not removed, with the reason.
   returned: when state is absent
@@ -181,17 +190,16 @@ kept:
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
-import time
 import uuid
-from typing import IO, Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _lock,
     _owned,
     _release,
     _release_artifact,
@@ -200,42 +208,7 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
 )
 from ansible_collections.linmonitor.stack.plugins.module_utils._release import Fault
 
-LOCK_SECONDS = 300
-PAUSE = 0.5
 RECORD = "ebpf_exporter"
-
-
-def take(lock: IO[str], owner: str) -> bool:
-    """Take the lock and put our name in it, if nobody has it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    if not os.fstat(lock.fileno()).st_nlink:
-        return False  # an uninstall took it away, so it keeps nobody else out
-    lock.truncate(0)
-    lock.write(f"{owner}, since {time.strftime('%H:%M:%S %Z')}")
-    lock.flush()
-    return True
-
-
-@contextlib.contextmanager
-def only_one(host: str, owner: str) -> Iterator[None]:
-    """Wait until nobody else deploys here, and be the only one."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        os.makedirs(_release_unit.JOBS, mode=0o700, exist_ok=True)
-        with open(os.path.join(_release_unit.JOBS, "lock"), "a+", encoding="utf-8") as lock:
-            if take(lock, owner):
-                yield
-                return
-            if time.monotonic() > deadline:
-                lock.seek(0)
-                raise Fault(
-                    f"Somebody else deploys to {host} for more than {LOCK_SECONDS} s: "
-                    f"{lock.read()}. Wait for the end, or end that, and run this again."
-                )
-        time.sleep(PAUSE)
 
 
 class Deployment:
@@ -539,7 +512,7 @@ def main() -> None:
             keep_releases=dict(type="int", default=3),
             adopt=dict(type="bool", default=False),
             host=dict(type="str", default="this host"),
-            owner=dict(type="str", default="somebody"),
+            run=dict(type="dict", default={}),
             manifest=dict(type="dict"),
         ),
         required_if=[
@@ -552,19 +525,21 @@ def main() -> None:
     if wanted in ("present", "trial"):
         for fault in _release_checks.faults_of_arguments(module.params):
             module.fail_json(msg=fault)
-    host, owner = module.params["host"], module.params["owner"]
+    host = module.params["host"]
     earlier: Dict[str, Any] = {}
     try:
         _release_checks.refuse_user(host)
         with contextlib.ExitStack() as stack:
             if not module.check_mode and wanted != "running":
-                stack.enter_context(only_one(host, owner))
+                stack.enter_context(_lock.Lock(RECORD, module.params["run"]))
                 earlier = _release_unit.wait()
             deployment = Deployment(module)
             if earlier:
                 deployment.answer["earlier"] = {key: earlier[key] for key in ("release", "msg")}
                 _release.remove(os.path.join(_release_unit.JOBS, "job"))
             getattr(deployment, wanted)()
+    except _lock.Busy as busy:
+        module.fail_json(msg=str(busy), held_by=busy.holder)
     except Fault as fault:
         module.fail_json(msg=str(fault), **({"earlier": earlier} if earlier else {}))
     except (OSError, ValueError) as error:

@@ -22,6 +22,8 @@ description:
     file is theirs. The record goes last, so that the next run finishes what was cut off.
   - Parents of what is listed that do not exist yet count as made by the role.
   - With a name alone nothing is changed, and the record is told.
+  - Another run that is at work on files of the same O(name) is waited for. O(lock) says for how
+    long this one keeps others out.
 author:
   - The linmonitor.stack maintainers (@linmonitor)
 attributes:
@@ -149,6 +151,20 @@ options:
     description: With O(state=absent), delete the recorded data too.
     type: bool
     default: false
+  lock:
+    description:
+      - V(take) keeps other runs out from here on, V(release) lets them in after this. By default it
+        is as before.
+      - It ends with the run that took it, as far as the controller of the other one can know it, or
+        a quarter of an hour after its last step, or with a boot.
+    type: str
+    choices: [take, release]
+  run:
+    description:
+      - Which run of a playbook this is, for whoever comes at the same time. The action plugin sets
+        it.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -235,6 +251,13 @@ record:
   returned: always
   type: dict
   sample: {files: {/etc/a.conf: {marked: true, copy: null}}, users: {a: true}, notes: {}}
+held_by:
+  description: >-
+    Which other run is at work here, with C(id), C(owner), C(since) and C(ends), so that nothing was
+    done. The action plugin waits for its end.
+  returned: when there is one
+  type: dict
+  sample: {id: laptop/4711/9, owner: ada on laptop (process 4711), since: "10:31:02 UTC"}
 kept:
   description: What is recorded and was not removed, with the reason.
   returned: when state is absent
@@ -250,12 +273,24 @@ kept:
   sample: [{path: linmonitor-prometheus, reason: owns /srv/metrics}]
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _lock,
     _owner_absent,
     _owner_present,
 )
+
+
+def turn(module):
+    """Return the lock to work under; asking needs none."""
+    params = module.params
+    asks = params["state"] == "present" and not any(params[kind] for kind in _owner_present.KINDS)
+    if module.check_mode or (asks and not params["lock"]):
+        return contextlib.nullcontext()
+    return _lock.Lock(params["name"], params["run"])
 
 
 def main():
@@ -294,13 +329,21 @@ def main():
             known=names,
             adopt=dict(type="bool", default=False),
             purge=dict(type="bool", default=False),
+            lock=dict(type="str", choices=["take", "release"]),
+            run=dict(type="dict", default={}),
         ),
         supports_check_mode=True,
     )
     try:
-        absent = module.params["state"] == "absent"
-        owner = _owner_absent.Absent(module) if absent else _owner_present.Present(module)
-        answer = owner.perform()
+        with turn(module) as lock:
+            absent = module.params["state"] == "absent"
+            owner = _owner_absent.Absent(module) if absent else _owner_present.Present(module)
+            answer = owner.perform()
+            if lock and module.params["lock"]:
+                # Where something is not ours nothing follows.
+                lock.stays = module.params["lock"] == "take" and not answer.get("foreign")
+    except _lock.Busy as busy:
+        module.fail_json(msg=str(busy), held_by=busy.holder)
     except (OSError, ValueError) as error:
         module.fail_json(msg="%s: %s" % (module.params["name"], to_native(error)))
     module.exit_json(diff=owner.diff, **answer)

@@ -20,7 +20,8 @@ description:
   - Where the server does not start, or does not take its configuration, files and unit of before
     come back, and with the unit its flags and its program. The message has the journal's last
     lines.
-  - Two executions at once come one after the other.
+  - Another run that is at work on the Prometheus of the host is waited for; with success this one
+    lets go of the lock that M(linmonitor.stack.owned_files) took for it.
   - It is the prometheus role's own, so its messages name the role's variables.
 author:
   - The linmonitor.stack maintainers (@linmonitor)
@@ -101,6 +102,12 @@ options:
       - A server that still replays its log then goes on with it, and the task fails.
     type: int
     default: 120
+  run:
+    description:
+      - Which run of a playbook this is, for whoever comes at the same time. The action plugin sets
+        it.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -140,10 +147,16 @@ written:
   type: list
   elements: str
   sample: [/etc/linmonitor/prometheus/prometheus.yml]
+held_by:
+  description: >-
+    Which other run is at work here, with C(id), C(owner), C(since) and C(ends), so that nothing was
+    done. The action plugin waits for its end.
+  returned: when there is one
+  type: dict
+  sample: {id: laptop/4711/9, owner: ada on laptop (process 4711), since: "10:31:02 UTC"}
 """
 
 import contextlib
-import fcntl
 import grp
 import json
 import os
@@ -152,12 +165,13 @@ import re
 import stat
 import tempfile
 import time
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _bcrypt,
+    _lock,
     _owned,
     _prometheus,
 )
@@ -221,17 +235,6 @@ def put(entry: Entry) -> None:
         return
     path = os.path.realpath(entry.path)
     _owned.replace(path, entry.content, entry.owner, entry.group, entry.mode)
-
-
-@contextlib.contextmanager
-def only_one() -> Iterator[None]:
-    """Wait until no other execution is at work, and be the only one; leaves no file behind."""
-    folder = os.open(UNITS, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 class Deployment:
@@ -482,6 +485,15 @@ class Deployment:
         }
 
 
+def turn(module: AnsibleModule) -> ContextManager[Optional[_lock.Lock]]:
+    """Return the lock to work under; looking needs none."""
+    return (
+        contextlib.nullcontext()
+        if module.check_mode
+        else _lock.Lock("prometheus", module.params["run"])
+    )
+
+
 def main() -> None:
     """Run the module."""
     text = {"type": "str", "required": True}
@@ -502,12 +514,17 @@ def main() -> None:
             "url": text,
             "web_users": {"type": "dict", "default": {}, "no_log": True},
             "start_seconds": {"type": "int", "default": 120},
+            "run": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     try:
-        with only_one():
+        with turn(module) as lock:
             answer = Deployment(module).run()
+            if lock:
+                lock.stays = False
+    except _lock.Busy as busy:
+        module.fail_json(msg=str(busy), held_by=busy.holder)
     except (Fault, OSError) as fault:
         module.fail_json(msg=to_text(fault))
     module.exit_json(**answer)

@@ -347,6 +347,24 @@ def test_kernel_that_can_run_nothing_is_no_failure_and_closes_the_listener(box: 
     assert box.faults() == ""
 
 
+def test_trials_that_hang_do_not_outlast_the_start(box: Box) -> None:
+    # Two variants, each longer than all that systemd waits for without being asked.
+    chooser, program = f"{box.current()}/choose.py", f"{box.current()}/bin/ebpf_exporter"
+    box.run(f"cp -p {chooser} {chooser}.away; mv {program} {program}.away")
+    box.run(
+        f"sed -i 's/^TRIAL_SECONDS = .*/TRIAL_SECONDS = 6/' {chooser}; rm {STATE}/verdicts.json"
+    )
+    box.run(f"printf '#!/bin/sh\nexec sleep 60\n' > {program}; chmod 755 {program}")
+    box.run(f"mkdir -p {DROP_IN}; printf '[Service]\nTimeoutStartSec=5\n' > {DROP_IN}/short.conf")
+    box.run("systemctl daemon-reload; systemctl restart ebpf_exporter")
+    result = box.run("systemctl show --value --property=Result ebpf_exporter")
+    said = box.run("journalctl --unit=ebpf_exporter --output=cat --lines=30")
+    box.run(f"rm -r {DROP_IN}; mv {chooser}.away {chooser}; mv {program}.away {program}")
+    box.run("systemctl daemon-reload; systemctl restart ebpf_exporter")
+    assert result == "exec-condition", said
+    assert box.faults() == ""
+
+
 def test_full_state_folder_keeps_nobody_from_choosing(box: Box) -> None:
     box.run("systemctl stop ebpf_exporter")
     box.run(

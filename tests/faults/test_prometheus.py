@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tarfile
 import time
@@ -45,18 +46,23 @@ class Monitor:
         self.handed_in = prometheus.handed_in()
         self.lab.up({"box": "bookworm"}, {"linmonitor_prometheus": ["box"]})
 
-    def play(self, variables: dict | None = None, **environment: str) -> tuple[int, str]:
-        """Deploy; return the exit status and the output without line breaks."""
+    def start(self, variables: dict | None = None, **environment: str) -> subprocess.Popen:
+        """Start a deployment in a process group of its own."""
         extra = json.dumps(self.handed_in | (variables or {}))
-        done = subprocess.run(
+        return subprocess.Popen(
             [PLAYBOOK, "--inventory", str(self.lab.inventory), "--extra-vars", extra, "site.yml"],
             cwd=CHECKOUT,
             env=os.environ
             | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
             | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
-        return done.returncode, " ".join(done.stdout.split())
+
+    def play(self, variables: dict | None = None, **environment: str) -> tuple[int, str]:
+        """Deploy; return the exit status and the output without line breaks."""
+        process = self.start(variables, **environment)
+        output, _ = process.communicate()
+        return process.returncode, " ".join(output.split())
 
     def deploy(self, **variables: object) -> str:
         """Deploy and insist on success."""
@@ -207,6 +213,30 @@ def test_a_program_that_does_not_start_brings_the_old_one_back(
     program = monitor.run(f"readlink /proc/{monitor.process()}/exe")
     assert program.startswith(f"/opt/linmonitor/prometheus/{prometheus.VERSION}-")
     assert monitor.ask("status/buildinfo")["version"] == prometheus.VERSION
+
+
+def test_two_plays_at_once_on_a_bare_host_are_told_of_each_other(bare_monitor: Monitor) -> None:
+    bare_monitor.run("rm -rf /opt/linmonitor/prometheus; systemctl stop linmonitor-prometheus")
+    both = [bare_monitor.start() for _ in range(2)]
+    outputs = [" ".join(process.communicate()[0].split()) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    told = [output for output in outputs if "Another run is at work on prometheus of box" in output]
+    assert len(told) == 1
+    assert "(process " in told[0]
+    assert bare_monitor.run("ls /run/linmonitor 2>/dev/null") == ""
+    assert "changed=0" in bare_monitor.deploy()
+
+
+def test_lock_of_a_play_that_was_killed_keeps_nobody_waiting(bare_monitor: Monitor) -> None:
+    bare_monitor.run("rm -rf /opt/linmonitor/prometheus; systemctl stop linmonitor-prometheus")
+    process = bare_monitor.start()
+    assert any("Unpack the archive" in line for line in process.stdout)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert bare_monitor.run("ls /run/linmonitor") == "prometheus.lock"
+    assert "Another run" not in bare_monitor.deploy()
+    assert bare_monitor.run("ls /run/linmonitor 2>/dev/null") == ""
+    assert "changed=0" in bare_monitor.deploy()
 
 
 def test_rules_that_promtool_refuses_are_not_written(monitor: Monitor, tmp_path: Path) -> None:

@@ -78,7 +78,6 @@ class Machine:
         monkeypatch.setattr(_places, "fault_of_tree", lambda path, uids: "")
         monkeypatch.setattr(_release_checks, "ROOT", str(root))
         monkeypatch.setattr(_release_checks, "NEEDED_BYTES", 0)
-        monkeypatch.setattr(ebpf_release, "PAUSE", 0)
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         # Nothing here outlives a power failure.
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)

@@ -501,3 +501,35 @@ def test_words_name_what_is_there_and_the_way_out():
     assert "Set a_adopt to true" in words
     assert "set a_listen_address" in words
     assert "Move /etc/a away" in foreign_words([file | {"adoptable": False}], ways)
+
+
+# --- one run at a time
+
+FIRST = {"id": "laptop/7/1", "owner": "ada on laptop (process 7)"}
+SECOND = {"id": "desk/8/1", "owner": "bob on desk (process 8)"}
+
+
+def test_run_keeps_another_one_out_until_it_lets_go(own, host):
+    assert own(paths=["etc/a.conf"], lock="take", run=FIRST)["changed"]
+    for call in ({"paths": ["etc/b.conf"]}, {"state": "absent"}):
+        answer = own(run=SECOND, **call)
+        assert answer["failed"]
+        assert answer["held_by"]["owner"] == FIRST["owner"]
+    assert not own(run=SECOND).get("failed")  # who only asks
+    file = {"path": "etc/a.conf", "content": OURS}
+    assert own(files=[dict(file)], run=FIRST)["written"]
+    assert own(paths=["etc/b.conf"], run=SECOND)["failed"]
+    own(lock="release", run=FIRST)
+    assert own(paths=["etc/b.conf"], run=SECOND)["changed"]
+
+
+def test_run_that_is_refused_keeps_nobody_out(own, host):
+    (host / "etc/a.conf").write_text(THEIRS)
+    assert own(paths=["etc/a.conf"], lock="take", run=FIRST)["foreign"]
+    assert own(paths=["etc/b.conf"], run=SECOND)["changed"]
+
+
+def test_check_mode_takes_no_lock_and_asks_for_none(own, host):
+    own(paths=["etc/a.conf"], lock="take", run=FIRST, _ansible_check_mode=True)
+    assert own(paths=["etc/a.conf"], lock="take", run=SECOND)["changed"]
+    assert own(paths=["etc/b.conf"], run=FIRST, _ansible_check_mode=True)["changed"]

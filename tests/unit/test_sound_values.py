@@ -178,6 +178,24 @@ def test_taken(kind, value):
     assert _values.fault(kind, value) == ""
 
 
+# On the controller; a role only reads there, or makes a folder of its own below.
+OF_THE_CONTROLLER = {"grafana_dashboards_dir", "grafana_secrets_dir"}
+SHARED = """
+/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr
+/usr/bin /usr/lib /usr/local /usr/share /var /var/lib /var/log /var/tmp //opt /opt/ /opt//
+"""
+
+
+@pytest.mark.parametrize("path", SHARED.split())
+def test_folder_that_programs_share_is_nobodys_own(path):
+    assert _values.fault("folder", path)
+
+
+def test_every_folder_that_a_role_makes_on_a_host_is_one_of_its_own():
+    folders = {name for name in KINDS if name.endswith(("_dir", "_root", "_prefix"))}
+    assert {name for name in folders if KINDS[name] != "folder"} == OF_THE_CONTROLLER
+
+
 NASTY = st.text(
     alphabet=st.sampled_from("a1/.-_:[]%$'\"\\ \n\t\r\0{}=;#@+~é\u2028CAP_BPF"), max_size=40
 )
