@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -14,14 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import PLAYBOOK
 from tests.lab import prometheus
-from tests.lab.hosts import CHECKOUT, Lab
+from tests.lab.monitor import Monitor
 
 RULES = "/etc/linmonitor/prometheus/rules/alerts.yml"
 UNIT = "/etc/systemd/system/linmonitor-prometheus.service"
-API = "http://127.0.0.1:9090/api/v1"
-ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
 BELOW = "https://127.0.0.1:9090/below"
 LOG_IN = """\
 import base64, ssl, sys, urllib.request as r
@@ -36,45 +31,8 @@ print(said.status, said.read().decode())
 THRESHOLD = {"DiskLatencyP99High": {"threshold": 0.321}}
 
 
-class Monitor:
-    """A host that is to run Prometheus."""
-
-    def __init__(self) -> None:
-        """Boot it."""
-        self.lab = Lab("faults-prometheus")
-        self.handed_in = prometheus.handed_in()
-        self.lab.up({"box": "bookworm"}, {"linmonitor_prometheus": ["box"]})
-
-    def play(self, variables: dict | None = None, **environment: str) -> tuple[int, str]:
-        """Deploy; return the exit status and the output without line breaks."""
-        extra = json.dumps(self.handed_in | (variables or {}))
-        done = subprocess.run(
-            [PLAYBOOK, "--inventory", str(self.lab.inventory), "--extra-vars", extra, "site.yml"],
-            cwd=CHECKOUT,
-            env=os.environ
-            | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
-            | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        return done.returncode, " ".join(done.stdout.split())
-
-    def deploy(self, **variables: object) -> str:
-        """Deploy and insist on success."""
-        status, output = self.play(variables)
-        assert status == 0, output[-3000:]
-        return output
-
-    def run(self, command: str) -> str:
-        """Run a command in the host; return its standard output, stripped."""
-        done = subprocess.run(
-            ["podman", "exec", self.lab.container("box"), "sh", "-c", command],
-            stdout=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    def ask(self, path: str) -> dict:
-        """Return what the server says."""
-        return json.loads(self.run(f"python3 -c '{ASK}' {API}/{path}"))["data"]
+class Host(Monitor):
+    """A host that is to run Prometheus, and what these tests ask of it."""
 
     def get(self, path: str, user: str, password: str) -> tuple[str, str]:
         """Return status and text of an answer below the path that the tests set."""
@@ -97,10 +55,6 @@ class Monitor:
             time.sleep(1)
         return {}
 
-    def process(self) -> str:
-        """Return the process of the server."""
-        return self.run("systemctl show --value --property=MainPID linmonitor-prometheus")
-
     def threshold(self) -> str:
         """Return the expression of the alert that the tests change, as the server has it."""
         groups = self.ask("rules?type=alert")["groups"]
@@ -113,21 +67,21 @@ class Monitor:
 
 
 @pytest.fixture(scope="module")
-def bare_monitor() -> Iterator[Monitor]:
+def bare_monitor() -> Iterator[Host]:
     """Boot the host; nothing is deployed to it yet."""
-    monitor = Monitor()
+    monitor = Host("faults-prometheus")
     yield monitor
     monitor.lab.down()
 
 
 @pytest.fixture
-def monitor(bare_monitor: Monitor) -> Monitor:
+def monitor(bare_monitor: Host) -> Host:
     """Have a server that runs as the defaults say."""
     bare_monitor.deploy()
     return bare_monitor
 
 
-def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Monitor) -> None:
+def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Host) -> None:
     # An address that no host has: the flags are right, and only a start can tell.
     status, output = bare_monitor.play({"prometheus_listen_address": "192.0.2.1:9090"})
     assert status != 0
@@ -136,7 +90,7 @@ def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Monitor) 
     assert bare_monitor.process() == "0"
 
 
-def test_a_start_that_fails_brings_the_old_flags_back(monitor: Monitor) -> None:
+def test_a_start_that_fails_brings_the_old_flags_back(monitor: Host) -> None:
     before = monitor.files()
     status, output = monitor.play(
         {"prometheus_listen_address": "192.0.2.1:9090", "prometheus_alerts": THRESHOLD}
@@ -172,7 +126,7 @@ def test_a_start_that_fails_brings_the_old_flags_back(monitor: Monitor) -> None:
     ],
 )
 def test_what_its_programs_refuse_is_not_written(
-    monitor: Monitor, variables: dict, words: str
+    monitor: Host, variables: dict, words: str
 ) -> None:
     before, process = monitor.files(), monitor.process()
     status, output = monitor.play(variables)
@@ -183,14 +137,16 @@ def test_what_its_programs_refuse_is_not_written(
 
 
 def test_a_program_that_does_not_start_brings_the_old_one_back(
-    monitor: Monitor, tmp_path: Path
+    monitor: Host, tmp_path: Path
 ) -> None:
     packed = tmp_path / prometheus.NAME
     packed.mkdir()
     (packed / "promtool").symlink_to("/bin/true")
     # It takes its flags, as far as one can see before a start.
     (packed / "prometheus").write_text(
-        '#!/bin/sh\nfor word; do last=$word; done\necho "$last"; echo broken on purpose; exit 1\n'
+        "#!/bin/sh\nfor word; do last=$word; done\n"
+        f'[ "$last" = --version ] && echo "version {prometheus.VERSION} " && exit\n'
+        'echo "$last"; echo broken on purpose; exit 1\n'
     )
     (packed / "prometheus").chmod(0o755)
     archive = tmp_path / "other.tar.gz"
@@ -209,7 +165,7 @@ def test_a_program_that_does_not_start_brings_the_old_one_back(
     assert monitor.ask("status/buildinfo")["version"] == prometheus.VERSION
 
 
-def test_rules_that_promtool_refuses_are_not_written(monitor: Monitor, tmp_path: Path) -> None:
+def test_rules_that_promtool_refuses_are_not_written(monitor: Host, tmp_path: Path) -> None:
     before, process = monitor.files(), monitor.process()
     rules = tmp_path / "mine.yml"
     rules.write_text("groups: [{name: a, rules: [{record: x, expr: sum(}]}]\n")
@@ -221,7 +177,7 @@ def test_rules_that_promtool_refuses_are_not_written(monitor: Monitor, tmp_path:
     assert monitor.process() == process
 
 
-def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: Monitor) -> None:
+def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: Host) -> None:
     process = monitor.process()
     monitor.deploy(prometheus_alerts=THRESHOLD)
     wanted = monitor.run(f"cat {RULES} | base64 --wrap=0")
@@ -235,7 +191,7 @@ def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: M
     assert monitor.process() == process
 
 
-def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Monitor) -> None:
+def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Host) -> None:
     process = monitor.process()
     monitor.run(f"sed -i 's/^LimitNOFILE=.*/LimitNOFILE=1234/' {UNIT}; systemctl daemon-reload")
     monitor.run(f"sed -i 's/^LimitNOFILE=.*/LimitNOFILE=65536/' {UNIT}; systemctl daemon-reload")
@@ -244,7 +200,7 @@ def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Mo
     assert "changed=0" in monitor.deploy()
 
 
-def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Monitor) -> None:
+def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Host) -> None:
     for _ in range(6):
         killed = monitor.process()
         monitor.run(f"kill -KILL {killed}")
@@ -263,7 +219,7 @@ CERTIFICATE = (
 )
 
 
-def test_users_passwords_and_certificates_come_change_and_go(monitor: Monitor) -> None:
+def test_users_passwords_and_certificates_come_change_and_go(monitor: Host) -> None:
     monitor.run(f"mkdir -p /etc/tls && {CERTIFICATE} && chgrp -R linmonitor-prometheus /etc/tls")
     monitor.run("chmod 640 /etc/tls/key.pem")
     tls = {"tls_server_config": {"cert_file": "/etc/tls/cert.pem", "key_file": "/etc/tls/key.pem"}}
