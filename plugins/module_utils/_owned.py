@@ -67,7 +67,7 @@ def save(path, record):
     # type: (str, dict) -> None
     """Write a record so that a cut leaves the old one or the new one."""
     for folder in reversed(missing_parents(path)):
-        os.mkdir(folder)
+        make(folder)
         os.chmod(folder, 0o755)  # whatever the umask is
     handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
     with os.fdopen(handle, "w") as stream:
@@ -143,6 +143,13 @@ def missing_parents(path):
         found.append(parent)
         parent = os.path.dirname(parent)
     return found
+
+
+def make(folder):
+    # type: (str) -> None
+    """Make a folder; another execution may do so at the same time."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)
 
 
 def unit_files(unit):
@@ -223,7 +230,7 @@ def write(path, content, owner, group, mode):
     """Put a file in its place, with the folders above it that are missing."""
     uid, gid = pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid
     for folder in reversed(missing_parents(path)):
-        os.mkdir(folder)
+        make(folder)
         os.chown(folder, uid, gid)
         os.chmod(folder, 0o755)  # whatever the umask is
     replace(path, content.encode("utf-8"), uid, gid, int(mode, 8))

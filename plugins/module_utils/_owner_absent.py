@@ -20,6 +20,12 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
 LOCAL = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
 
 
+def _remove_empty(folder):
+    """Remove a folder; another execution may have, or may have put something into it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
 class Absent(_owner.Owner):
     """A role that leaves."""
 
@@ -102,7 +108,7 @@ class Absent(_owner.Owner):
     def _remove_folders(self):
         for path in sorted(self.record["folders"], key=len, reverse=True):
             if os.path.isdir(path) and not os.listdir(path):
-                self.act(os.rmdir, path)
+                self.act(_remove_empty, path)
 
     def _remove_people(self):
         for kind, lookup, option, command in (

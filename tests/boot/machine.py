@@ -12,7 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.kernel.kernels import BootImage, run
+from tests.kernel.kernels import BootImage
+from tests.lab.debian import run
 
 BOOT_SECONDS = 420
 # What a kernel of Debian has as modules and needs to find its disk.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -15,14 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import PLAYBOOK
 from tests.lab import prometheus
-from tests.lab.hosts import CHECKOUT, Lab
+from tests.lab.monitor import Monitor
 
 RULES = "/etc/linmonitor/prometheus/rules/alerts.yml"
 UNIT = "/etc/systemd/system/linmonitor-prometheus.service"
-API = "http://127.0.0.1:9090/api/v1"
-ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
 BELOW = "https://127.0.0.1:9090/below"
 LOG_IN = """\
 import base64, ssl, sys, urllib.request as r
@@ -37,50 +33,8 @@ print(said.status, said.read().decode())
 THRESHOLD = {"DiskLatencyP99High": {"threshold": 0.321}}
 
 
-class Monitor:
-    """A host that is to run Prometheus."""
-
-    def __init__(self) -> None:
-        """Boot it."""
-        self.lab = Lab("faults-prometheus")
-        self.handed_in = prometheus.handed_in()
-        self.lab.up({"box": "bookworm"}, {"linmonitor_prometheus": ["box"]})
-
-    def start(self, variables: dict | None = None, **environment: str) -> subprocess.Popen:
-        """Start a deployment in a process group of its own."""
-        extra = json.dumps(self.handed_in | (variables or {}))
-        return subprocess.Popen(
-            [PLAYBOOK, "--inventory", str(self.lab.inventory), "--extra-vars", extra, "site.yml"],
-            cwd=CHECKOUT,
-            env=os.environ
-            | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
-            | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def play(self, variables: dict | None = None, **environment: str) -> tuple[int, str]:
-        """Deploy; return the exit status and the output without line breaks."""
-        process = self.start(variables, **environment)
-        output, _ = process.communicate()
-        return process.returncode, " ".join(output.split())
-
-    def deploy(self, **variables: object) -> str:
-        """Deploy and insist on success."""
-        status, output = self.play(variables)
-        assert status == 0, output[-3000:]
-        return output
-
-    def run(self, command: str) -> str:
-        """Run a command in the host; return its standard output, stripped."""
-        done = subprocess.run(
-            ["podman", "exec", self.lab.container("box"), "sh", "-c", command],
-            stdout=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    def ask(self, path: str) -> dict:
-        """Return what the server says."""
-        return json.loads(self.run(f"python3 -c '{ASK}' {API}/{path}"))["data"]
+class Host(Monitor):
+    """A host that is to run Prometheus, and what these tests ask of it."""
 
     def get(self, path: str, user: str, password: str) -> tuple[str, str]:
         """Return status and text of an answer below the path that the tests set."""
@@ -103,10 +57,6 @@ class Monitor:
             time.sleep(1)
         return {}
 
-    def process(self) -> str:
-        """Return the process of the server."""
-        return self.run("systemctl show --value --property=MainPID linmonitor-prometheus")
-
     def threshold(self) -> str:
         """Return the expression of the alert that the tests change, as the server has it."""
         groups = self.ask("rules?type=alert")["groups"]
@@ -119,21 +69,21 @@ class Monitor:
 
 
 @pytest.fixture(scope="module")
-def bare_monitor() -> Iterator[Monitor]:
+def bare_monitor() -> Iterator[Host]:
     """Boot the host; nothing is deployed to it yet."""
-    monitor = Monitor()
+    monitor = Host("faults-prometheus")
     yield monitor
     monitor.lab.down()
 
 
 @pytest.fixture
-def monitor(bare_monitor: Monitor) -> Monitor:
+def monitor(bare_monitor: Host) -> Host:
     """Have a server that runs as the defaults say."""
     bare_monitor.deploy()
     return bare_monitor
 
 
-def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Monitor) -> None:
+def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Host) -> None:
     # An address that no host has: the flags are right, and only a start can tell.
     status, output = bare_monitor.play({"prometheus_listen_address": "192.0.2.1:9090"})
     assert status != 0
@@ -142,7 +92,7 @@ def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Monitor) 
     assert bare_monitor.process() == "0"
 
 
-def test_a_start_that_fails_brings_the_old_flags_back(monitor: Monitor) -> None:
+def test_a_start_that_fails_brings_the_old_flags_back(monitor: Host) -> None:
     before = monitor.files()
     status, output = monitor.play(
         {"prometheus_listen_address": "192.0.2.1:9090", "prometheus_alerts": THRESHOLD}
@@ -178,7 +128,7 @@ def test_a_start_that_fails_brings_the_old_flags_back(monitor: Monitor) -> None:
     ],
 )
 def test_what_its_programs_refuse_is_not_written(
-    monitor: Monitor, variables: dict, words: str
+    monitor: Host, variables: dict, words: str
 ) -> None:
     before, process = monitor.files(), monitor.process()
     status, output = monitor.play(variables)
@@ -189,14 +139,16 @@ def test_what_its_programs_refuse_is_not_written(
 
 
 def test_a_program_that_does_not_start_brings_the_old_one_back(
-    monitor: Monitor, tmp_path: Path
+    monitor: Host, tmp_path: Path
 ) -> None:
     packed = tmp_path / prometheus.NAME
     packed.mkdir()
     (packed / "promtool").symlink_to("/bin/true")
     # It takes its flags, as far as one can see before a start.
     (packed / "prometheus").write_text(
-        '#!/bin/sh\nfor word; do last=$word; done\necho "$last"; echo broken on purpose; exit 1\n'
+        "#!/bin/sh\nfor word; do last=$word; done\n"
+        f'[ "$last" = --version ] && echo "version {prometheus.VERSION} " && exit\n'
+        'echo "$last"; echo broken on purpose; exit 1\n'
     )
     (packed / "prometheus").chmod(0o755)
     archive = tmp_path / "other.tar.gz"
@@ -215,7 +167,7 @@ def test_a_program_that_does_not_start_brings_the_old_one_back(
     assert monitor.ask("status/buildinfo")["version"] == prometheus.VERSION
 
 
-def test_two_plays_at_once_on_a_bare_host_are_told_of_each_other(bare_monitor: Monitor) -> None:
+def test_two_plays_at_once_on_a_bare_host_are_told_of_each_other(bare_monitor: Host) -> None:
     bare_monitor.run("rm -rf /opt/linmonitor/prometheus; systemctl stop linmonitor-prometheus")
     both = [bare_monitor.start() for _ in range(2)]
     outputs = [" ".join(process.communicate()[0].split()) for process in both]
@@ -227,7 +179,7 @@ def test_two_plays_at_once_on_a_bare_host_are_told_of_each_other(bare_monitor: M
     assert "changed=0" in bare_monitor.deploy()
 
 
-def test_lock_of_a_play_that_was_killed_keeps_nobody_waiting(bare_monitor: Monitor) -> None:
+def test_lock_of_a_play_that_was_killed_keeps_nobody_waiting(bare_monitor: Host) -> None:
     bare_monitor.run("rm -rf /opt/linmonitor/prometheus; systemctl stop linmonitor-prometheus")
     process = bare_monitor.start()
     assert any("Unpack the archive" in line for line in process.stdout)
@@ -239,7 +191,7 @@ def test_lock_of_a_play_that_was_killed_keeps_nobody_waiting(bare_monitor: Monit
     assert "changed=0" in bare_monitor.deploy()
 
 
-def test_rules_that_promtool_refuses_are_not_written(monitor: Monitor, tmp_path: Path) -> None:
+def test_rules_that_promtool_refuses_are_not_written(monitor: Host, tmp_path: Path) -> None:
     before, process = monitor.files(), monitor.process()
     rules = tmp_path / "mine.yml"
     rules.write_text("groups: [{name: a, rules: [{record: x, expr: sum(}]}]\n")
@@ -251,7 +203,7 @@ def test_rules_that_promtool_refuses_are_not_written(monitor: Monitor, tmp_path:
     assert monitor.process() == process
 
 
-def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: Monitor) -> None:
+def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: Host) -> None:
     process = monitor.process()
     monitor.deploy(prometheus_alerts=THRESHOLD)
     wanted = monitor.run(f"cat {RULES} | base64 --wrap=0")
@@ -265,7 +217,7 @@ def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: M
     assert monitor.process() == process
 
 
-def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Monitor) -> None:
+def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Host) -> None:
     process = monitor.process()
     monitor.run(f"sed -i 's/^LimitNOFILE=.*/LimitNOFILE=1234/' {UNIT}; systemctl daemon-reload")
     monitor.run(f"sed -i 's/^LimitNOFILE=.*/LimitNOFILE=65536/' {UNIT}; systemctl daemon-reload")
@@ -274,7 +226,7 @@ def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Mo
     assert "changed=0" in monitor.deploy()
 
 
-def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Monitor) -> None:
+def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Host) -> None:
     for _ in range(6):
         killed = monitor.process()
         monitor.run(f"kill -KILL {killed}")
@@ -293,7 +245,7 @@ CERTIFICATE = (
 )
 
 
-def test_users_passwords_and_certificates_come_change_and_go(monitor: Monitor) -> None:
+def test_users_passwords_and_certificates_come_change_and_go(monitor: Host) -> None:
     monitor.run(f"mkdir -p /etc/tls && {CERTIFICATE} && chgrp -R linmonitor-prometheus /etc/tls")
     monitor.run("chmod 640 /etc/tls/key.pem")
     tls = {"tls_server_config": {"cert_file": "/etc/tls/cert.pem", "key_file": "/etc/tls/key.pem"}}

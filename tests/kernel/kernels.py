@@ -2,20 +2,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fetch kernel images of Debian's archive and boot them under virtme-ng.
 
-apt itself, with a configuration of its own, checks the signed Release files
-and the packages' hashes. Nothing is installed: images are unpacked into the
-user's cache and linked below /lib/modules while they are used.
+Nothing is installed: images are unpacked into the user's cache and linked below
+/lib/modules while they are used.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.lab.debian import Archive, run
 
 # What the suite that moves on has, whatever its number is today.
 NEWEST = "newest"
@@ -27,7 +27,6 @@ SUITES = {
     "6.12-rt": ["trixie", "trixie-security"],
     NEWEST: ["sid", "trixie-backports"],
 }
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MODULES = Path("/lib/modules")
 # All that the machines need of udev and tmpfiles. The rules of this machine would load drivers for
 # devices that no test needs: under emulation that takes longer than the tests of some kernels.
@@ -58,23 +57,6 @@ def cache() -> Path:
     return Path(base) / "linmonitor" / "kernels"
 
 
-def run(*command: str, **options) -> str:
-    """Run a command and return what it prints; its errors end the run."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
-    if done.returncode:
-        raise RuntimeError(f"{shlex.join(command)}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def mirrors() -> dict[bool, str]:
-    """Return the addresses this machine's apt uses, by 'is it for security'."""
-    targets = run("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)",
-                  "Created-By: Packages", "Origin: Debian")  # fmt: skip
-    found = dict(line.split() for line in targets.splitlines() if not line.endswith(" "))
-    main = found["Debian"]
-    return {False: main, True: found.get("Debian-Security", main)}
-
-
 def guest_folders() -> list[str]:
     """Make the folders that machines see in the place of others; return pairs for HIDE."""
     pairs = []
@@ -86,47 +68,6 @@ def guest_folders() -> list[str]:
         if Path(target).is_dir():
             pairs += [str(folder), target]
     return pairs
-
-
-class Archive:
-    """The part of Debian's archive that holds one kernel series."""
-
-    def __init__(self, series: str, folder: Path) -> None:
-        """Prepare an apt configuration below the folder."""
-        self.series, self.folder = series, folder
-        for name in ("etc", "state/lists/partial", "cache/archives/partial"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        uris = mirrors()
-        lines = [
-            f"deb [arch=amd64 signed-by={KEYRING}] {uris[suite.endswith('-security')]} {suite} main"
-            for suite in SUITES[series]
-        ]
-        (folder / "etc" / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-    def apt(self, program: str, *arguments: str) -> str:
-        """Run apt-get or apt-cache on this archive alone."""
-        options = {
-            "Dir::Etc": self.folder / "etc",
-            "Dir::State": self.folder / "state",
-            "Dir::State::status": "/dev/null",
-            "Dir::Cache": self.folder / "cache",
-            "Acquire::Languages": "none",
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
-            "APT::Sandbox::User": "root",
-            "Acquire::Retries": "3",
-        }
-        flags = [f"-o{name}={value}" for name, value in options.items()]
-        return run(program, *flags, *arguments, cwd=self.folder)
-
-    def packages(self) -> tuple[str, list[str]]:
-        """Return the newest release of the series and the packages it comes in."""
-        self.apt("apt-get", "update")
-        return newest(self.series, self.apt("apt-cache", "pkgnames", "linux-").split())
-
-    def download(self, packages: list[str]) -> list[Path]:
-        """Download packages; apt checks their hashes."""
-        self.apt("apt-get", "download", *packages)
-        return list(self.folder.glob("*.deb"))
 
 
 def newest(series: str, names: list[str]) -> tuple[str, list[str]]:
@@ -192,9 +133,9 @@ def fetch(series: str) -> BootImage:
     kept = home / "newest"
     if kept.exists() and time.time() - kept.stat().st_mtime < FRESH:
         return BootImage(home / kept.read_text(encoding="utf-8"))
-    archive = Archive(series, home / "apt")
+    archive = Archive(SUITES[series], home / "apt")
     try:
-        release, packages = archive.packages()
+        release, names = newest(series, archive.names("linux-"))
     except RuntimeError as error:
         if not kept.exists():
             raise
@@ -204,7 +145,7 @@ def fetch(series: str) -> BootImage:
     if not root.exists():
         unpacked = home / "unpacked"
         run("rm", "-rf", str(unpacked))
-        for package in archive.download(packages):
+        for package in archive.download(names):
             run("dpkg", "-x", str(package), str(unpacked))
             package.unlink()
         kernel = BootImage(unpacked)

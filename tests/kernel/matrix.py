@@ -23,6 +23,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.lab import debian
+
 from . import kernels
 from .lab import UNFINISHED
 
@@ -65,7 +67,7 @@ def check_tools() -> None:
     """End with the command that installs what is missing."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     packages = sorted({p for tool, p in TOOLS.items() if not shutil.which(tool, path=path)})
-    if not Path(kernels.KEYRING).exists():
+    if not Path(debian.KEYRING).exists():
         packages.append("debian-archive-keyring")
     if packages:
         sys.exit(f"missing: run apt-get install {' '.join(packages)}")

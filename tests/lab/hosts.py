@@ -100,7 +100,7 @@ class Lab:
             self._start(host, suite)
         for host in hosts:
             self._let_in(host)
-        addresses = {host: self._address(host) for host in hosts}
+        addresses = {host: self.address(host) for host in hosts}
         known = "".join(self._host_key(host, addresses[host]) for host in hosts)
         (self.folder / "known_hosts").write_text(known)
         self.inventory.write_text(yaml.safe_dump(self._inventory(addresses, groups)))
@@ -132,7 +132,8 @@ class Lab:
         install = "install -d -m 0700 ~/.ssh && cat > ~/.ssh/authorized_keys"
         run("podman", "exec", "-i", name, "sh", "-c", install, stdin=public_key)
 
-    def _address(self, host: str) -> str:
+    def address(self, host: str) -> str:
+        """Return the address of a host."""
         inspected = json.loads(run("podman", "inspect", self.container(host)))[0]
         return inspected["NetworkSettings"]["Networks"]["podman"]["IPAddress"]
 

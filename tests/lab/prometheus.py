@@ -1,9 +1,10 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make an archive of Prometheus in the shape of its release, where a Go proxy is all there is.
+"""Make archives of Prometheus in the shape of its releases, where those cannot be had.
 
-The binaries are real, compiled from the pinned Go module; what that lacks is the web UI's files, so
-the API works and the pages do not. `python -m tests.lab.prometheus` prints what to hand in.
+The binaries are real, compiled from the pinned Go module or out of Debian's packages; what they
+lack is the web UI's files, so the API works and the pages do not. `python -m tests.lab.prometheus`
+prints what to hand in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,24 +22,17 @@ from pathlib import Path
 
 import yaml
 
+from tests.lab.debian import Archive
 from tests.lab.hosts import CHECKOUT, LabError, run
 
 PINS = yaml.safe_load((CHECKOUT / "versions.yml").read_text())["prometheus"]
 VERSION = next(iter(PINS))
-PIN = PINS[VERSION]
 NAME = f"prometheus-{VERSION}.linux-amd64"
+PROGRAMS = ("prometheus", "promtool")
 # Where scenarios find it: its place in the cache depends on the compiler.
 LINK = CHECKOUT / ".lab/prometheus-archive"
-INFO = {
-    "Version": VERSION,
-    "Revision": PIN["revision"],
-    "Branch": f"v{VERSION}",
-    "BuildUser": "linmonitor.stack",
-    "BuildDate": "19700101-00:00:00",
-}
 VARIABLE = "github.com/prometheus/common/version"
-LDFLAGS = " ".join(["-s -w", *(f"-X {VARIABLE}.{name}={value}" for name, value in INFO.items())])
-BUILD = ["build", "-buildvcs=false", "-trimpath", "-tags=netgo", f"-ldflags={LDFLAGS}"]
+BUILD = ["build", "-buildvcs=false", "-trimpath", "-tags=netgo"]
 # The compiler of this machine and no flags of its user: the same bytes for everybody who has it.
 ENVIRONMENT = {
     "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off",
@@ -69,33 +64,61 @@ def require_go() -> None:
     run(installer, "golang-go")
 
 
-def source() -> Path:
+def source(version: str = VERSION) -> Path:
     """Return the pinned module in Go's cache; LabError where the proxy has other bytes."""
-    module = f"{PIN['module']}@{PIN['module_version']}"
+    pin = PINS[version]
+    module = f"{pin['module']}@{pin['module_version']}"
     found = json.loads(go("mod", "download", "-json", module))
-    if found["Sum"] != PIN["h1"]:
-        raise LabError(f"{module} has the hash {found['Sum']}, pinned is {PIN['h1']}")
+    if found["Sum"] != pin["h1"]:
+        raise LabError(f"{module} has the hash {found['Sum']}, pinned is {pin['h1']}")
     return Path(found["Dir"])
 
 
-def build(folder: Path) -> None:
-    """Compile and pack into a folder."""
-    print(f"lab: compiling Prometheus {VERSION} from its Go module (minutes)", file=sys.stderr)
+def ldflags(version: str) -> str:
+    """Return what a compiled version says of itself, as the linker's flags."""
+    info = {
+        "Version": version,
+        "Revision": PINS[version].get("revision", ""),
+        "Branch": f"v{version}",
+        "BuildUser": "linmonitor.stack",
+        "BuildDate": "19700101-00:00:00",
+    }
+    words = [f"-X {VARIABLE}.{name}={value}" for name, value in info.items() if value]
+    return " ".join(["-s -w", *words])
+
+
+def compiled(version: str, packed: Path) -> None:
+    """Compile the programs of a version into a folder."""
+    print(f"lab: compiling Prometheus {version} from its Go module (minutes)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="linmonitor-prometheus-") as scratch:
         # Go does not compile inside of its cache.
-        tree = shutil.copytree(source(), Path(scratch, "source"))
+        tree = shutil.copytree(source(version), Path(scratch, "source"))
         for path in tree.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        packed = folder / NAME
-        packed.mkdir()
-        go(*BUILD, f"-o={packed}/", "./cmd/prometheus", "./cmd/promtool", folder=tree)
-    tarball = folder / f"{NAME}.tar.gz"
+        commands = [f"./cmd/{name}" for name in PROGRAMS]
+        go(*BUILD, f"-ldflags={ldflags(version)}", f"-o={packed}/", *commands, folder=tree)
+
+
+def unpacked(suite: str, packed: Path) -> None:
+    """Take the programs of Debian's packages into a folder."""
+    with tempfile.TemporaryDirectory(prefix="linmonitor-prometheus-") as scratch:
+        archive = Archive([suite], Path(scratch, "apt"))
+        archive.apt("apt-get", "update")
+        for package in archive.download(list(PROGRAMS)):
+            run("dpkg", "--extract", str(package), f"{scratch}/root")
+        for name in PROGRAMS:
+            shutil.copy(Path(scratch, "root/usr/bin", name), packed / name)
+
+
+def pack(packed: Path) -> None:
+    """Make the archive of a folder, and its checksums, beside it."""
+    tarball = packed.with_name(f"{packed.name}.tar.gz")
     run(
         "tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner",
         "--mode=u=rwX,go=rX", "--use-compress-program=gzip -n -6",
-        f"--directory={folder}", "--create", f"--file={tarball}", NAME,
+        f"--directory={packed.parent}", "--create", f"--file={tarball}", packed.name,
     )  # fmt: skip
-    (folder / "sha256sums.txt").write_text(f"{sha256(tarball)}  {tarball.name}\n")
+    packed.with_name("sha256sums.txt").write_text(f"{sha256(tarball)}  {tarball.name}\n")
 
 
 def sha256(path: Path) -> str:
@@ -103,47 +126,81 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def cached() -> Path:
-    """Return the folder with archive, checksums and binaries, after building what is missing."""
-    require_go()
-    inputs = [PIN, BUILD, ENVIRONMENT, go("env", "GOVERSION").strip()]
+def folder_of(version: str) -> Path:
+    """Return the folder of a version in the cache, which its content and its compiler name."""
+    inputs = [version, PINS[version]]
+    if "module" in PINS[version]:
+        build = [*BUILD, f"-ldflags={ldflags(version)}"]
+        inputs = [PINS[version], build, ENVIRONMENT, go("env", "GOVERSION").strip()]
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "linmonitor/prometheus-module" / key
+    return cache / "linmonitor/prometheus-module" / key
+
+
+def cached(version: str = VERSION) -> Path:
+    """Return the folder with archive, checksums and binaries, after making what is missing."""
+    if "module" in PINS[version]:
+        require_go()
+    folder = folder_of(version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # parallel tests ask at once
         if not folder.exists():
-            draft = folder.with_name(f"{key}.new")
+            draft = folder.with_name(f"{folder.name}.new")
             shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-            build(draft)
+            packed = draft / "new"
+            packed.mkdir(parents=True)
+            if "module" in PINS[version]:
+                compiled(version, packed)
+            else:
+                unpacked(PINS[version]["debian"], packed)
+            said = run(str(packed / "prometheus"), "--version")
+            # A suite may have moved on.
+            found = re.findall(r"version ([\d.]+)", said)[0]
+            pack(packed.rename(draft / f"prometheus-{found}.linux-amd64"))
             draft.rename(folder)
     return folder
 
 
-def handed_in() -> dict[str, str]:
+def programs(version: str = VERSION) -> Path:
+    """Return the folder of the programs, which has the name of their archive."""
+    return next(path for path in cached(version).iterdir() if path.is_dir())
+
+
+def to_be_had() -> list[str]:
+    """Return the versions that tests run: all but those that only a long build would bring."""
+    return [v for v in PINS if v == VERSION or "debian" in PINS[v] or folder_of(v).exists()]
+
+
+def handed_in(version: str = VERSION) -> dict[str, str]:
     """Return the variables of the role that hand the archive in."""
-    archive = cached() / f"{NAME}.tar.gz"
-    return {"prometheus_archive": str(archive), "prometheus_archive_sha256": sha256(archive)}
+    packed = programs(version)
+    archive = packed.with_name(f"{packed.name}.tar.gz")
+    return {
+        "prometheus_version": re.findall(r"prometheus-([\d.]+)\.linux", packed.name)[0],
+        "prometheus_archive": str(archive),
+        "prometheus_archive_sha256": sha256(archive),
+    }
 
 
-def tool(name: str) -> Path:
+def tool(name: str, version: str = VERSION) -> Path:
     """Return the path of one of its programs: prometheus or promtool."""
-    return cached() / NAME / name
+    return programs(version) / name
 
 
 def main() -> int:
     """Make it, link to it from the checkout, and print the variables that hand it in."""
+    version = sys.argv[1] if len(sys.argv) > 1 else VERSION
     try:
-        variables = handed_in()
+        variables = handed_in(version)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
-    LINK.parent.mkdir(exist_ok=True)
-    draft = LINK.with_name(f"{LINK.name}.{os.getpid()}")
-    draft.symlink_to(Path(variables["prometheus_archive"]).parent)
-    draft.replace(LINK)
+    if version == VERSION:
+        LINK.parent.mkdir(exist_ok=True)
+        draft = LINK.with_name(f"{LINK.name}.{os.getpid()}")
+        draft.symlink_to(Path(variables["prometheus_archive"]).parent)
+        draft.replace(LINK)
     print(yaml.safe_dump(variables), end="")
     return 0
 

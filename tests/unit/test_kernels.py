@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.kernel import guest, kernels, matrix
+from tests.lab import debian
 
 SOURCES = Path(__file__).parents[2] / "files/bpf"
 METRICS = {
@@ -80,8 +81,8 @@ def test_a_series_that_is_gone_is_named(names):
 def gone(monkeypatch, tmp_path):
     """An archive without any kernel, and an empty cache below tmp_path."""
     monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
-    monkeypatch.setattr(kernels, "mirrors", lambda: {False: "archive", True: "security"})
-    monkeypatch.setattr(kernels.Archive, "apt", lambda *_arguments: "linux-image-amd64\n")
+    monkeypatch.setattr(debian, "mirrors", lambda: {False: "archive", True: "security"})
+    monkeypatch.setattr(debian.Archive, "apt", lambda *_arguments: "linux-image-amd64\n")
     return tmp_path
 
 

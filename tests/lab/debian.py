@@ -1,0 +1,74 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fetch packages of any suite of Debian, which are unpacked and never installed.
+
+apt itself, with a configuration of its own, checks the signed Release files and the packages'
+hashes.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+def run(*command: str, **options) -> str:
+    """Run a command and return what it prints; its errors end the run."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def mirrors() -> dict[bool, str]:
+    """Return the addresses this machine's apt uses, by 'is it for security'."""
+    targets = run("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)",
+                  "Created-By: Packages", "Origin: Debian")  # fmt: skip
+    found = dict(line.split() for line in targets.splitlines() if not line.endswith(" "))
+    main = found["Debian"]
+    return {False: main, True: found.get("Debian-Security", main)}
+
+
+class Archive:
+    """Some suites of Debian's archive."""
+
+    def __init__(self, suites: Iterable[str], folder: Path) -> None:
+        """Prepare an apt configuration below the folder."""
+        self.suites, self.folder = list(suites), folder
+        for name in ("etc", "state/lists/partial", "cache/archives/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        uris = mirrors()
+        lines = [
+            f"deb [arch=amd64 signed-by={KEYRING}] {uris[suite.endswith('-security')]} {suite} main"
+            for suite in self.suites
+        ]
+        (folder / "etc" / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def apt(self, program: str, *arguments: str) -> str:
+        """Run apt-get or apt-cache on this archive alone."""
+        options = {
+            "Dir::Etc": self.folder / "etc",
+            "Dir::State": self.folder / "state",
+            "Dir::State::status": "/dev/null",
+            "Dir::Cache": self.folder / "cache",
+            "Acquire::Languages": "none",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+            "APT::Sandbox::User": "root",
+            "Acquire::Retries": "3",
+        }
+        flags = [f"-o{name}={value}" for name, value in options.items()]
+        return run(program, *flags, *arguments, cwd=self.folder)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the packages that begin so, as the archive has them now."""
+        self.apt("apt-get", "update")
+        return self.apt("apt-cache", "pkgnames", prefix).split()
+
+    def download(self, packages: list[str]) -> list[Path]:
+        """Download packages; apt checks their hashes."""
+        self.apt("apt-get", "download", *packages)
+        return list(self.folder.glob("*.deb"))
