@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make and remove Debian hosts that boot systemd, run in podman and answer ssh.
+"""Make and remove Debian and Ubuntu hosts that boot systemd, run in podman and answer ssh.
 
 They share the kernel of this machine, so BPF programs in them see real events.
 Every lab has a folder of its own below .lab/ with its key, known hosts and
@@ -11,8 +11,10 @@ checkouts never meet and those of a removed checkout are cleaned up.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +33,8 @@ LABEL_LAB = "linmonitor.lab"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps,openssh-server,apt-utils"
 )
+UBUNTU = ("jammy", "noble", "resolute")
+UBUNTU_KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 BOOT_SECONDS = 120
 REMOVE_ATTEMPTS = 4
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
@@ -87,7 +91,7 @@ class Lab:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def up(self, hosts: dict[str, str], groups: dict[str, list[str]]) -> Path:
-        """Boot `hosts` ({name: Debian suite}) afresh and return their inventory file."""
+        """Boot `hosts` ({name: suite}) afresh and return their inventory file."""
         require_root()
         remove_abandoned()
         self.down()
@@ -194,17 +198,52 @@ def image_tag(suite: str) -> str:
     return f"{IMAGE}:{suite}-{recipe.hexdigest()[:12]}"
 
 
+def ubuntu_keyring() -> Path:
+    """Return the keys of Ubuntu's archive, which Debian packages since 13."""
+    if UBUNTU_KEYRING.exists():
+        return UBUNTU_KEYRING
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = cache / "linmonitor/tools" / UBUNTU_KEYRING.name
+    if not kept.exists():
+        build_image("trixie")
+        package = "ubuntu-keyring"
+        steps = (
+            f"cd /tmp && apt-get -qq update && apt-get -qq download {package}",
+            f"dpkg-deb --extract {package}_*.deb . && base64 .{UBUNTU_KEYRING}",
+        )
+        encoded = run(
+            "podman", "run", "--rm", "--runtime", "runc", *(f"--ulimit={one}" for one in ULIMITS),
+            image_tag("trixie"), "sh", "-c", " >&2 && ".join(steps),
+        )  # fmt: skip
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(".new")
+        draft.write_bytes(base64.b64decode(encoded))
+        draft.replace(kept)
+    return kept
+
+
+def archive(suite: str, scratch: Path) -> list[str]:
+    """Return what mmdebstrap is told of a suite's archive beside its name."""
+    if suite not in UBUNTU:
+        return []
+    # Whom apt reads keys as may not read the cache.
+    scratch.chmod(0o755)
+    keyring = shutil.copy(ubuntu_keyring(), scratch)
+    return [f"--keyring={keyring}", "--components=main,universe"]
+
+
 def build_image(suite: str) -> None:
-    """Make the base image of a Debian suite from Debian's archive, once."""
+    """Make the base image of a suite from its distribution's archive, once."""
     tag = image_tag(suite)
     exists = subprocess.run(["podman", "image", "exists", tag], check=False).returncode == 0
     if exists:
         return
-    print(f"lab: making the {suite} image from Debian's archive (about 30 s)", flush=True)
+    print(f"lab: making the {suite} image from its archive (about 30 s)", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         tarball = Path(scratch) / "root.tar"
         run(
             "mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}",
+            *archive(suite, Path(scratch)),
             # Companies with an inspecting proxy have certificates of their own.
             f'--customize-hook=cp {EXTRA_CA}/*.crt "$1{EXTRA_CA}/" 2>/dev/null || true',
             '--customize-hook=chroot "$1" update-ca-certificates',
