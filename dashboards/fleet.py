@@ -178,7 +178,7 @@ HOSTS = [
     ),
     rows(
         "Connections dropped at full queues",
-        m.OVERFLOWS.unit,
+        "short",
         m.OVERFLOWS.help,
         "topk(10, max by (instance) (instance:ebpf_tcp_listen_overflows:rate5m"
         f"{{{S}}} or instance:node_tcp_listen_overflows:rate5m{{{S}}}) > 0)",
@@ -187,7 +187,7 @@ HOSTS = [
     ),
     rows(
         "Most retransmissions",
-        m.RETRANSMITS.unit,
+        "short",
         m.RETRANSMITS.help,
         f"topk(10, sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}) > 0)",
         "segments/s",
@@ -213,7 +213,7 @@ HOSTS = [
     ),
     rows(
         "Most window clamps",
-        m.CLAMPS.unit,
+        "short",
         m.CLAMPS.help,
         f"topk(10, max by (instance) (instance:ebpf_tcp_window_clamps:rate5m{{{S}}}) > 0)",
         "clamps/s",

@@ -38,19 +38,16 @@ def shares(now: str, whole: str) -> str:
     """Return cumulative shares by `le` of what is in use of a histogram.
 
     `now` and `whole` are its buckets at each moment and over the whole range of time. Buckets below
-    the first that is used have counted nothing, those above the last have all, and no label tells
-    which is next to them. So the two edges of what is used are named anew: the lower one is a row
-    without events, because Grafana gives a lone row no height.
+    the first that is used have counted nothing, those above the last have all. The lowest of these
+    cannot be picked by its label, so what the last one holds is named anew by its edge.
     """
     total = f"on () group_left () max({whole})"
     used = f"round({whole} / {total}, {LEAST})"
     share = f"{now} / on () group_left () clamp_min(max({now}), {LEAST})"
     last = f'count_values("le", histogram_quantile(1, {used}))'
-    first = f'count_values("le", histogram_quantile({LEAST}, {used}))'
     return (
-        f"({share} and on (le) ({used} > 0 < 1))"
-        f" or ({last} * on () group_left () (max({now}) > bool 0))"
-        f" or ({first} * on () group_left () (0 * max({now})))"
+        f"({share} and on (le) ({used} > 0 < 1)) or "
+        f"({last} * on () group_left () (max({now}) > bool 0))"
     )
 
 
@@ -63,6 +60,8 @@ class Metric:
     by: tuple[str, ...] = ("instance",)
     # Of the alerts that watch it, the one whose threshold has the unit of its panels.
     alert: str = ""
+    # What a counter counts: Grafana's own unit of counts per second reads "c/s".
+    events: str = ""
 
     @property
     def config(self) -> str:
@@ -77,7 +76,7 @@ class Metric:
     @property
     def unit(self) -> str:
         """Return its unit as Grafana names it; a counter's is that of its rate."""
-        return self.said["unit"]
+        return f"count:{self.events}/s" if self.events else self.said["unit"]
 
     @property
     def full(self) -> str:
@@ -165,11 +164,14 @@ class Counter(Metric):
 DISK = ("instance", "device", "operation")
 BIO = Histogram("bio_latency_seconds", DISKS, DISK, "DiskLatencyP99High")
 BIO_TOTAL = Histogram("bio_total_latency_seconds", DISKS, DISK)
-BIO_ERRORS = Counter("bio_errors_total", DISKS, DISK)
+BIO_ERRORS = Counter("bio_errors_total", DISKS, DISK, events="errors")
 BACKLOG = Histogram("tcp_syn_backlog")
 QUEUE = Histogram("tcp_accept_queue_utilization_ratio", alert="TcpAcceptQueueNearLimit")
 OVERFLOWS = Counter(
-    "tcp_listen_overflows_total", by=("instance", "family"), alert="TcpListenOverflows"
+    "tcp_listen_overflows_total",
+    by=("instance", "family"),
+    alert="TcpListenOverflows",
+    events="connections",
 )
 CONNECT = Histogram(
     "tcp_connect_time_seconds",
@@ -180,8 +182,12 @@ CONNECT = Histogram(
 CONNECT_RESULTS = Histogram("tcp_connect_time_seconds", PEERS, by=("instance", "result"))
 RTT = Histogram("tcp_rtt_seconds", PEERS, by=("instance", "scope"))
 CONNECTION_RTT = Histogram("tcp_connection_rtt_seconds", PEERS, by=("instance", "scope"))
-RETRANSMITS = Counter("tcp_retransmits_total", PEERS, by=("instance", "type", "netns"))
+RETRANSMITS = Counter(
+    "tcp_retransmits_total", PEERS, by=("instance", "type", "netns"), events="segments"
+)
 DELAY = Histogram("tcp_retransmit_delay_seconds", PEERS, by=("instance", "type"))
-CLAMPS = Counter("tcp_window_clamps_total", by=("instance", "family"), alert="TcpWindowClamped")
-OVERLIMIT = Counter("tcp_rcvbuf_overlimit_total")
-RMEM_FAILURES = Counter("tcp_rcv_rmem_failures_total")
+CLAMPS = Counter(
+    "tcp_window_clamps_total", by=("instance", "family"), alert="TcpWindowClamped", events="clamps"
+)
+OVERLIMIT = Counter("tcp_rcvbuf_overlimit_total", events="segments")
+RMEM_FAILURES = Counter("tcp_rcv_rmem_failures_total", events="segments")

@@ -171,6 +171,7 @@ def test_panel_has_a_unit(document, panel):
     ]
     assert wanted
     assert all(unit in UNITS or unit.startswith("count:") for unit in wanted)
+    assert "cps" not in wanted, 'it reads "c/s"'
 
 
 @each_panel
