@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.linmonitor.stack.plugins.module_utils import _host
 
 # Few, because they are asked afresh: cached facts may be another kernel's.
 SUBSET = ["!all", "!min", "architecture", "distribution", "kernel", "service_mgr", "user"]
@@ -20,15 +21,13 @@ def fault(host: str, facts: dict[str, Any], architectures: list[str]) -> str:
             f"{facts['ansible_user_id']}: set become: true for the play or the role, or log in as "
             f"root."
         )
-    family, manager, machine = (
-        facts[f"ansible_{name}"] for name in ("os_family", "service_mgr", "architecture")
-    )
-    if architectures and (
-        family != "Debian" or manager != "systemd" or machine not in architectures
-    ):
+    manager, machine = facts["ansible_service_mgr"], facts["ansible_architecture"]
+    system, version = facts["ansible_distribution"], facts["ansible_distribution_version"]
+    ours = _host.supported([system, facts["ansible_os_family"]], version)
+    if architectures and not (ours and manager == "systemd" and machine in architectures):
         return (
-            f"{host} is {family} with {manager} on {machine}. This role needs Debian or Ubuntu "
-            f"with systemd on {' or '.join(architectures)}."
+            f"{host} is {system} {version} with {manager} on {machine}. This role needs "
+            f"{_host.WANTED}, with systemd, on {' or '.join(architectures)}. Nothing was changed."
         )
     return ""
 

@@ -111,6 +111,13 @@ def machine(root: str) -> str:
     return text(root, "/proc/sys/kernel/arch") or platform.machine()
 
 
+def os_release(root: str) -> Dict[str, str]:
+    """Return what a system says of itself; nothing where it says nothing."""
+    lines = (text(root, "/etc/os-release") or "").splitlines()
+    pairs = [line.partition("=") for line in lines if "=" in line]
+    return {key: value.strip("\"'") for key, _, value in pairs}
+
+
 def version(kernel_release: str) -> Tuple[int, ...]:
     """Turn a release into numbers that sort: 6.1.0-32-amd64 is (6, 1, 0, 32).
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.linmonitor.stack.plugins.module_utils import _btf, _kernel
+from ansible_collections.linmonitor.stack.plugins.module_utils import _btf, _host, _kernel
 
 BTF_FILE = "/sys/kernel/btf/vmlinux"
 # Of manifest.json; the build writes it, the chooser reads it.
@@ -196,7 +196,11 @@ def _option(name: str, kernel: Kernel) -> Claim:
 
 
 def _service_claims(kernel: Kernel) -> Iterator[Claim]:
-    """Claim what systemd needs for the exporter's service, and containers may take away."""
+    """Claim what the service needs: a system of ours, and what containers may take away."""
+    about = _kernel.os_release(kernel.root)
+    if about:
+        other = f"it is {about.get('PRETTY_NAME', 'another system')}"
+        yield Claim(_host.WANTED, _host.described(about), other, "host")
     if kernel.user_namespace:
         own = "it is a container with a user namespace, whose root is none for BPF"
         yield Claim("root's rights on the machine", False, own, "host")

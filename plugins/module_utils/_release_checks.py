@@ -10,6 +10,7 @@ import re
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _host,
     _kernel,
     _listening,
     _owned,
@@ -56,17 +57,15 @@ def refuse_user(host: str) -> None:
 
 def refuse_host(host: str, architecture: str) -> None:
     """Refuse a host that the service cannot run on at all."""
-    system = read(str(_kernel.under(ROOT, "/etc/os-release")))
-    family = re.findall(r'^ID(?:_LIKE)?="?([^"\n]*)', system, re.MULTILINE)
+    about = _kernel.os_release(ROOT)
     machine = _kernel.machine(ROOT)
-    debian = any("debian" in words.split() for words in family)
     systemd = _kernel.under(ROOT, "/run/systemd/system").is_dir()
-    if not (debian and systemd and machine == architecture):
-        named = re.findall(r'^PRETTY_NAME="?([^"\n]*)', system, re.MULTILINE)
+    if not (_host.described(about) and systemd and machine == architecture):
         raise Fault(
-            f"{host} is {named[0] if named else 'of an unknown system'} "
-            f"{'with' if systemd else 'without'} systemd on {machine}. This needs Debian or Ubuntu "
-            f"with systemd on {architecture}; the last is ebpf_exporter_architecture."
+            f"{host} is {about.get('PRETTY_NAME', 'of an unknown system')} "
+            f"{'with' if systemd else 'without'} systemd on {machine}. This needs {_host.WANTED}, "
+            f"with systemd, on {architecture}; the last is ebpf_exporter_architecture. Nothing was "
+            "changed."
         )
     if not _kernel.under(ROOT, BTF).exists():
         raise Fault(

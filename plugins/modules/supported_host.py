@@ -28,8 +28,8 @@ attributes:
 options:
   architectures:
     description:
-      - Where it is given, the host must also be Debian or Ubuntu with systemd on one of these
-        architectures, in the words of C(uname -m).
+      - Where it is given, the host must also be Debian from 11 or Ubuntu from 22.04 on, or made
+        from these, with systemd on one of these architectures, in the words of C(uname -m).
     type: list
     elements: str
     default: []

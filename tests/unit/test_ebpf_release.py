@@ -246,6 +246,11 @@ def be_another_family(box, monkeypatch):
     (box.root / "etc/os-release").write_text('PRETTY_NAME="Fedora 40"\nID=fedora\n')
 
 
+def be_too_old(box, monkeypatch):
+    about = 'PRETTY_NAME="Debian GNU/Linux 10 (buster)"\nVERSION_ID="10"\nID=debian\n'
+    (box.root / "etc/os-release").write_text(about)
+
+
 def lack_systemd(box, monkeypatch):
     (box.root / "run/systemd/system").rmdir()
 
@@ -294,6 +299,7 @@ def run_nothing(box, monkeypatch):
 REFUSALS = {
     lack_btf: "CONFIG_DEBUG_INFO_BTF=y",
     be_another_family: "box is Fedora 40 with systemd on x86_64",
+    be_too_old: "box is Debian GNU/Linux 10 (buster) with systemd on x86_64",
     lack_systemd: "without systemd",
     be_another_machine: "ebpf_exporter_architecture",
     be_nobody: "it has to be root, and it is nobody",

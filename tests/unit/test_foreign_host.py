@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.linmonitor.stack.plugins.module_utils import _host
 
 CHECKOUT = Path(__file__).parents[2]
 # Stands before Ansible's own, and answers what the play says.
@@ -27,6 +28,7 @@ PLAY = """\
     GIVEN: >-
       {{"ansible_architecture": "{architecture}", "ansible_effective_user_id": {user},
       "ansible_user_id": "operator", "ansible_kernel": "6.1.0", "ansible_os_family": "{family}",
+      "ansible_distribution": "{system}", "ansible_distribution_version": "{version}",
       "ansible_service_mgr": "{manager}"}}
   tasks:
     - block:
@@ -37,10 +39,19 @@ PLAY = """\
         - ansible.builtin.debug:
             msg: refused
 """
-DEBIAN = {"family": "Debian", "manager": "systemd", "architecture": "x86_64"}
+DEBIAN = {
+    "family": "Debian",
+    "system": "Debian",
+    "version": "12.5",
+    "manager": "systemd",
+    "architecture": "x86_64",
+}
 FOREIGN = [
-    DEBIAN | {"family": "RedHat"},
-    DEBIAN | {"manager": "openrc"},
+    DEBIAN | {"family": "RedHat", "system": "CentOS", "version": "9"},
+    DEBIAN | {"family": "Alpine", "system": "Alpine", "version": "3.20.1", "manager": "openrc"},
+    DEBIAN | {"version": "10.13"},
+    DEBIAN | {"system": "Ubuntu", "version": "20.04"},
+    DEBIAN | {"manager": "sysvinit"},
     DEBIAN | {"architecture": "riscv64"},
 ]
 # Every entry point that changes a host; for those of ebpf_exporter its module says it.
@@ -99,9 +110,33 @@ def refusals(tmp_path_factory):
 
 def test_foreign_hosts_are_refused(refusals):
     for given, said in refusals[0]:
-        words = "is {family} with {manager} on {architecture}".format(**given)
+        words = "is {system} {version} with {manager} on {architecture}".format(**given)
         assert words in said
-        assert "needs Debian or Ubuntu with systemd on x86_64" in said
+        assert "needs Debian from 11 or Ubuntu from 22.04 on, with systemd, on x86_64" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "version", "ours"),
+    [
+        (["Debian"], "11", True),
+        (["debian"], "", True),
+        (["Debian"], "forky/sid", True),
+        (["Debian"], "10.13", False),
+        (["Debian"], "9", False),
+        (["Ubuntu", "Debian"], "22.04", True),
+        (["ubuntu", "debian"], "26.04", True),
+        (["Ubuntu", "Debian"], "21.10", False),
+        (["Ubuntu", "Debian"], "18.04", False),
+        (["raspbian", "debian"], "12", True),
+        (["linuxmint", "ubuntu", "debian"], "21.3", True),
+        (["kali", "debian"], "2026.1", True),
+        (["centos", "rhel", "fedora"], "9", False),
+        (["alpine"], "3.20.1", False),
+        ([""], "", False),
+    ],
+)
+def test_systems_of_ours_are_known_by_name_and_version(names, version, ours):
+    assert _host.supported(names, version) is ours
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

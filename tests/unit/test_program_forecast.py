@@ -107,6 +107,18 @@ def test_a_user_namespaces_root_is_none_for_bpf(tmp_path):
     assert "a container with a user namespace" in reason
 
 
+def test_a_system_that_is_not_ours_is_a_reason(tmp_path):
+    kernel = kernel_of(DEBIAN12, tmp_path)
+    (tmp_path / "etc").mkdir(exist_ok=True)
+    (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="12"\n')
+    assert not forecast(kernel, "biolatency")["tp_btf"].reasons
+    about = 'PRETTY_NAME="CentOS Stream 9"\nID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="9"\n'
+    (tmp_path / "etc/os-release").write_text(about)
+    (reason,) = forecast(kernel, "biolatency")["tp_btf"].reasons
+    assert "Debian from 11 or Ubuntu from 22.04 on" in reason
+    assert "it is CentOS Stream 9" in reason
+
+
 def test_a_seccomp_filter_of_a_captured_host_is_unknown(tmp_path):
     kernel = kernel_of(replace(DEBIAN12, seccomp=2), tmp_path)
     expected = forecast(kernel, "biolatency")["tp_btf"]

@@ -1,0 +1,29 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which hosts the roles are made for, in one place for the controller and the host itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Iterable
+
+OLDEST = {"debian": (11,), "ubuntu": (22, 4)}
+WANTED = "Debian from 11 or Ubuntu from 22.04 on"
+
+
+def supported(names: Iterable[str], version: str) -> bool:
+    """Say whether a system is one of ours, by its name, those of what it is made from, and version.
+
+    What is made from ours counts its versions in its own way, and what is not released has none.
+    """
+    own, *families = [name.lower() for name in names]
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version))
+    if own in OLDEST:
+        return not numbers or numbers >= OLDEST[own]
+    return any(family in OLDEST for family in families)
+
+
+def described(about: Dict[str, str]) -> bool:
+    """Say whether a system is one of ours, by what its /etc/os-release says."""
+    names = [about.get("ID", ""), *about.get("ID_LIKE", "").split()]
+    return supported(names, about.get("VERSION_ID", ""))
