@@ -18,7 +18,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf costs \
-  dashboards snapshot bench-dashboards new-program docs lock pin preflight prometheus-archive
+  dashboards snapshot bench-dashboards new-program docs reliability lock pin preflight prometheus-archive
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -109,6 +109,10 @@ bench-dashboards: $(VENV)/.ready-test ## Query time of the Fleet dashboard over 
 NAME ?=
 new-program: $(VENV)/.ready-test ## Write the folder of a new BPF program, NAME=…, and say what it lacks
 	$(BIN)/python -m tests.gate.new_program $(NAME)
+
+reliability: $(VENV)/.ready-test ## Run what tries to break it and write docs/reliability.md
+	-$(BIN)/python -m tests.run unit faults fuzz
+	$(BIN)/python -m tests.reliability
 
 docs: $(VENV)/.ready-test ## Write the pages that are generated
 	$(BIN)/python -m tests.docs.variables

@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
+from ansible_collections.linmonitor.stack.plugins.module_utils import _release_artifact, _sources
+from ansible_collections.linmonitor.stack.plugins.module_utils._release import Fault
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _turn
 
 MODULE = "linmonitor.stack.ebpf_release"
@@ -29,12 +27,10 @@ def manifest(artifact: str) -> dict[str, Any]:
     """Return an artifact's manifest without unpacking anything; nothing where there is none."""
     if not Path(artifact).is_file():
         return {}
-    with tarfile.open(artifact) as packed:
-        for member in packed:
-            content = packed.extractfile(member) if member.isreg() else None
-            if content and os.path.normpath(member.name) == "manifest.json":
-                return json.load(content)
-    return {}
+    try:
+        return _release_artifact.manifest_of(artifact)
+    except Fault as fault:
+        raise AnsibleActionFail(f"{artifact}: {fault}") from fault
 
 
 class ActionModule(ActionBase):

@@ -10,7 +10,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _release,
+    _release_artifact,
+    _sources,
+)
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
 DOCUMENTATION = r"""
@@ -78,6 +82,22 @@ def artifact_key(inputs: dict) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
 
 
+def file_sha256(path: str) -> str:
+    """Return the SHA-256 of a file; nothing where there is none, or something else."""
+    return _sources.file_sha256(path) if Path(path).is_file() else ""
+
+
+def packed_catalogue(artifact: str) -> dict:
+    """Return the catalogue in an artifact; nothing where there is none that can be read."""
+    if not Path(artifact).is_file():
+        return {}
+    try:
+        manifest = _release_artifact.manifest_of(artifact)
+    except (_release.Fault, OSError):
+        return {}
+    return manifest.get("catalogue") or {}
+
+
 def tree_sha256(root: str) -> str:
     """Return one hash over all files below a folder of the controller."""
     return _sources.tree_sha256(root, ["."])
@@ -96,7 +116,7 @@ def reproducible_tar(content: list[str], archive: str) -> list[str]:
     compress = ["--use-compress-program=gzip -n -9"] if archive.endswith(".gz") else []
     return [
         "tar", "--create", f"--file={archive}", "--sort=name", "--mtime=@0", "--owner=0",
-        "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", *compress, *content,
+        "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX,a-st", *compress, *content,
     ]  # fmt: skip
 
 
@@ -127,12 +147,6 @@ def locked_sha256(lock: str, name: str) -> str:
     return next((line[0] for line in lines if line[1:] == [name]), "")
 
 
-def locked_files(lock: str, root: str) -> dict[str, dict]:
-    """Return path and SHA-256 of what a lock names, by name."""
-    lines = (line.split(maxsplit=1) for line in lock.splitlines())
-    return {name: {"path": f"{root}/{name}", "sha256": digest} for digest, name in lines}
-
-
 class FilterModule:
     """The filters of this file."""
 
@@ -143,9 +157,9 @@ class FilterModule:
             "build_environment": build_environment,
             "bundle_entries": bundle_entries,
             "deciding_environment": deciding_environment,
-            "file_sha256": _sources.file_sha256,
+            "file_sha256": file_sha256,
+            "packed_catalogue": packed_catalogue,
             "lock_lines": lock_lines,
-            "locked_files": locked_files,
             "locked_sha256": locked_sha256,
             "matched_set": matched_set,
             "pins": pins,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -43,6 +44,8 @@ MARK = "# Managed by linmonitor.stack\n"
 URL_WITH_PASSWORD = re.compile(r"\s*[A-Za-z][\w+.-]*://[^/@\s]*:[^/\s]*@")
 # Of the rules that the role writes.
 OWN_RULE_FILES = ("alerts.yml", "recording.yml")
+# Of Unicode, beside those that YAML escapes anyway.
+LINE_BREAKS = frozenset("\x85\u2028\u2029")
 NUMBER = r"-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?"
 # What bcrypt reads of a password, in bytes.
 PASSWORD_BYTES = 72
@@ -86,7 +89,10 @@ def _plain(value: Any) -> Any:
 
 def _dump(structure: object, dumper: type[yaml.SafeDumper]) -> str:
     plain = _plain(structure)
-    return yaml.dump(plain, Dumper=dumper, sort_keys=False, allow_unicode=True, width=sys.maxsize)
+    dump = functools.partial(yaml.dump, plain, Dumper=dumper, sort_keys=False, width=sys.maxsize)
+    text = dump(allow_unicode=True)
+    # What YAML takes for a line break too is read back only where it is escaped.
+    return text if LINE_BREAKS.isdisjoint(text) else dump(allow_unicode=False)
 
 
 def to_yaml(structure: object) -> str:

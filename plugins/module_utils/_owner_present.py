@@ -9,6 +9,7 @@ import os
 import pwd
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _archive,
     _listening,
     _owned,
     _owner,
@@ -198,12 +199,14 @@ class Present(_owner.Owner):
     def _answer(self, foreign, record):
         listed = self._files() + self.params["trees"] + self.params["data"]
         listed += self.params["folders"] + record.get("folders", [])
+        damaged = [path for path in self.params["unpacked"] if not _archive.whole(path)]
+        absent = [path for path in listed if not os.path.lexists(path)]
         return dict(
             changed=self.changed,
             foreign=foreign,
             written=[],
             record=record,
-            missing=sorted({path for path in listed if not os.path.lexists(path)}),
+            missing=sorted({*absent, *damaged}),
             resolved={path: os.path.realpath(path) for path in self.params["data"]},
             other_records=_owned.names_but(self.params["name"]),
         )

@@ -128,16 +128,24 @@ def check(catalogue: Any) -> None:
     configs = catalogue.get("configs") if isinstance(catalogue, dict) else None
     if not isinstance(configs, dict) or not configs:
         raise CatalogueError("the catalogue has no configs")
+    sets = catalogue.get("sets") or {}
+    if not isinstance(sets, dict) or not all(isinstance(names, list) for names in sets.values()):
+        raise CatalogueError("the catalogue's sets must each list programs")
     for config, entry in configs.items():
         variants = entry.get("variants") if isinstance(entry, dict) else None
         if not isinstance(variants, list) or not variants:
             raise CatalogueError(f"{config}: the catalogue names no variants")
         for variant in variants:
-            if not isinstance(variant, dict) or "name" not in variant:
+            if not isinstance(variant, dict) or not isinstance(variant.get("name"), str):
                 raise CatalogueError(f"{config}: a variant has no name")
             if not isinstance(variant.get("requires", []), list):
                 place = f"{config}/{variant['name']}: requires"
                 raise CatalogueError(f"{place} must list options of the kernel's configuration")
+            for hook in variant.get("hooks") or ():
+                if not isinstance(hook, dict) or not {"type", "target"} <= hook.keys():
+                    raise CatalogueError(
+                        f"{config}/{variant['name']}: a hook has no type or target"
+                    )
 
 
 def wanted(catalogue: Dict[str, Any], names: Sequence[str]) -> List[str]:

@@ -200,16 +200,6 @@ class Releases:
         turns = [self._turn(self._mark(one))[0] for one in self.healthy()]
         write(self._mark(name), str(max(turns, default=0) + 1))
 
-    def holds(self, name, texts):
-        # type: (str, dict) -> bool
-        """Say whether a release is there whole, with these texts."""
-        folder = self.path(name)
-        there = [os.path.join(folder, part) for part in ("bin/ebpf_exporter", "manifest.json")]
-        return all(map(os.path.isfile, there)) and all(
-            meaning(read(os.path.join(folder, path))) == meaning(text)
-            for path, text in texts.items()
-        )
-
     def unfinished(self):
         # type: () -> list
         """Return what interrupted runs left among the releases."""

@@ -1,51 +1,76 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The artifact of a release, unpacked without trust in what it says of paths and modes."""
+"""The artifact of a release, unpacked without trust in what it says of itself."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-import shutil
-import tarfile
+import re
+from typing import Any, Dict, Iterable, Iterator
 
-from ansible_collections.linmonitor.stack.plugins.module_utils import _release
+from ansible_collections.linmonitor.stack.plugins.module_utils import _archive, _program, _release
 
-
-def sha256(path):
-    # type: (str) -> str
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+MANIFEST = "manifest.json"
+EXPORTER = "bin/ebpf_exporter"
+# Nothing else: root runs Python in the folder of a release, which would import from there.
+KNOWN = re.compile(r"bin/ebpf_exporter|programs/([\w.-]+)/(\1\.yaml|[\w.-]+\.bpf\.o)", re.ASCII)
 
 
-def unpack(artifact, folder):
-    # type: (str, str) -> None
-    """Unpack files and folders, nothing else and nothing outside, with modes that do not vary."""
+def unpack(artifact: str, folder: str) -> Dict[str, Any]:
+    """Unpack an artifact whose files are those of its manifest; return the manifest."""
     try:
-        with tarfile.open(artifact) as packed:
-            for member in packed:
-                _unpack_member(packed, member, folder)
-    except (tarfile.TarError, EOFError) as error:
-        raise _release.Fault("The artifact cannot be unpacked: %s" % error) from error
+        sums = _archive.unpack(artifact, folder)
+    except _archive.ArchiveError as error:
+        raise _release.Fault(f"The artifact cannot be unpacked: {error}") from error
+    manifest = _release.read_json(os.path.join(folder, MANIFEST))
+    for wrong in faults(manifest, sums):
+        raise _release.Fault(f"The artifact is refused: {wrong}")
+    _archive.remember(folder, sums)
+    return manifest
 
 
-def _unpack_member(packed, member, folder):
-    # type: (tarfile.TarFile, tarfile.TarInfo, str) -> None
-    parts = [part for part in member.name.split("/") if part not in ("", ".")]
-    if member.name.startswith("/") or ".." in parts:
-        raise _release.Fault("The artifact has %s, which lies outside it" % member.name)
-    path = os.path.join(folder, *parts)
-    if member.isdir():
-        _release.make_folders(path)
+def manifest_of(artifact: str) -> Dict[str, Any]:
+    """Return the manifest of an artifact without unpacking anything."""
+    try:
+        text, paths = _archive.look(artifact, MANIFEST)
+        manifest = json.loads(text or "{}")
+    except (_archive.ArchiveError, ValueError) as error:
+        raise _release.Fault(f"The artifact cannot be unpacked: {error}") from error
+    for wrong in _foreign(paths):
+        raise _release.Fault(f"The artifact is refused: {wrong}")
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _foreign(paths: Iterable[str]) -> Iterator[str]:
+    for path in sorted(paths):
+        if path != MANIFEST and not KNOWN.fullmatch(path):
+            yield f"{path} is no part of an artifact"
+
+
+def faults(manifest: Dict[str, Any], sums: Dict[str, str]) -> Iterator[str]:
+    """Name what is in an artifact and does not belong there, or is not what its manifest says."""
+    listed = manifest.get("files")
+    if not isinstance(listed, dict):
+        yield f"its {MANIFEST} lists no files"
         return
-    source = packed.extractfile(member) if member.isreg() else None
-    if source is None:
-        raise _release.Fault("The artifact has %s, which is neither file nor folder" % member.name)
-    _release.make_folders(os.path.dirname(path))
-    with source, open(path, "wb") as target:
-        shutil.copyfileobj(source, target)
-    os.chmod(path, 0o755 if member.mode & 0o111 else 0o644)
+    there = {path: digest for path, digest in sums.items() if path != MANIFEST}
+    yield from _foreign(there)
+    if EXPORTER not in there:
+        yield f"it has no {EXPORTER}"
+    for path in sorted({*there, *map(str, listed)}):
+        if there.get(path) != listed.get(path):
+            yield (
+                f"its {MANIFEST} lies about {path}: it says {listed.get(path, 'nothing')}, there "
+                f"is {there.get(path, 'nothing')}"
+            )
+    try:
+        _program.check(manifest.get("catalogue"))
+    except _program.CatalogueError as error:
+        yield f"its {MANIFEST}: {error}"
+        return
+    for config, entry in manifest["catalogue"]["configs"].items():
+        objects = [f"{variant['name']}.bpf.o" for variant in entry["variants"]]
+        for name in (f"{config}.yaml", *objects):
+            if f"programs/{config}/{name}" not in there:
+                yield f"its {MANIFEST} names programs/{config}/{name}, which is not in it"

@@ -101,6 +101,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "word": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of letters, digits and . _ -"),
 }
 LIST, TEXT = "list of ", "list or text of "
+MOST = 300
 # Values that no message repeats.
 SECRET = frozenset({"secret"})
 
@@ -144,17 +145,31 @@ def fault(kind: str, value: Any) -> str:
     may_be_empty, kind = kind.endswith("?"), kind.rstrip("?")
     if kind in DICTS:
         # What it is, not what it says: that may be a secret.
-        wrong = f"a dictionary, not {type(value).__name__}"
-        return DICTS[kind](value) if isinstance(value, Mapping) else wrong
+        wrong = f"a dictionary, not {_kind_of(value)}"
+        return _shown(DICTS[kind](value) if isinstance(value, Mapping) else wrong)
     if kind.startswith(TEXT) and isinstance(value, str):
         value = [one.strip() for one in value.split(",")]
     kind = kind.replace(TEXT, LIST)
     if kind.startswith(LIST):
         if not isinstance(value, (list, tuple)):
-            return f"a list, not {value!r}"
+            return _shown(f"a list, not {value!r}")
         return next(filter(None, (fault(kind[len(LIST) :], one) for one in value)), "")
+    if isinstance(value, (bool, list, tuple, Mapping)):
+        # YAML reads yes and off as true and false: as text they would mean something else.
+        return f"a text, in quotes where YAML reads it as something else, not {_kind_of(value)}"
     text = "" if value is None else str(value)
     if may_be_empty and not text:
         return ""
     allowed = KINDS[kind](text) if text else "not empty"
-    return allowed if not allowed or kind in SECRET else f"{allowed}, not {text[:200]!r}"
+    if allowed and kind not in SECRET:
+        allowed = f"{_shown(allowed)}, not {text[:200]!r}"
+    return allowed
+
+
+def _shown(words: str) -> str:
+    """Return what a message can repeat: one line, not too long, whatever a name in it is."""
+    return words[:MOST] if words.isprintable() else repr(words)[1 : MOST + 1]
+
+
+def _kind_of(value: Any) -> str:
+    return type(value).__name__

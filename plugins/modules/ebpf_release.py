@@ -199,6 +199,7 @@ from typing import Any, Dict, List, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _archive,
     _lock,
     _owned,
     _release,
@@ -242,6 +243,14 @@ class Deployment:
             **(self.params["texts"] or {}),
         }
 
+    def _whole(self, texts: Dict[str, str]) -> bool:
+        """Say whether the release is there as it was unpacked, with these texts."""
+        folder = self.releases.path(self.name)
+        return _archive.whole(folder) and all(
+            _release.meaning(_release.read(os.path.join(folder, path))) == _release.meaning(text)
+            for path, text in texts.items()
+        )
+
     def diff(self, texts: Dict[str, str]) -> List[Dict[str, str]]:
         """Show what changes of units and settings."""
         pairs = {os.path.join(_release.UNITS, unit): texts[unit] for unit in _release.INSTALLED}
@@ -257,8 +266,8 @@ class Deployment:
     def present(self) -> None:
         """Have the release on, whole and healthy."""
         texts = self.texts()
-        whole = self.releases.holds(self.name, texts)
-        found = self.releases.faults(self.name) if whole else f"{self.name} is not on the host"
+        whole = self._whole(texts)
+        found = self.releases.faults(self.name) if whole else self._absence()
         lacking = not whole and self.params["artifact"] is None and self.params["manifest"] is None
         self.answer.update(release=self.name, artifact_wanted=lacking, found=found)
         foreign = self._refuse(whole) if found else {}
@@ -271,6 +280,10 @@ class Deployment:
         elif self.name not in self.releases.healthy():
             self._act(self.releases.remember, self.name)
         self._tell()
+
+    def _absence(self) -> str:
+        there = os.path.lexists(self.releases.path(self.name))
+        return f"{self.name} is {'damaged' if there else 'not'} on the host"
 
     def _refuse(self, whole: bool) -> Dict[str, List[str]]:
         """Refuse what cannot work; return what is adopted."""
@@ -350,7 +363,7 @@ class Deployment:
     def _unpack(self, texts: Dict[str, str]) -> str:
         """Make a draft of the release and return its folder."""
         artifact, expected = self.params["artifact"], self.params["artifact_sha256"]
-        arrived = _release_artifact.sha256(artifact)
+        arrived = _archive.file_sha256(artifact)
         if expected and arrived != expected:
             raise Fault(
                 f"The artifact arrived on {self.host} with the SHA-256 {arrived}, expected is "
@@ -359,11 +372,11 @@ class Deployment:
         _release.make_folders(self.releases.folder)
         draft = tempfile.mkdtemp(prefix=_release.DRAFT, dir=self.releases.folder)
         try:
-            _release_artifact.unpack(artifact, draft)
+            manifest = _release_artifact.unpack(artifact, draft)
             for path, text in texts.items():
                 _release.write(os.path.join(draft, path), text)
             os.chmod(draft, 0o755)
-            self._refuse_kernel(_release.read_json(os.path.join(draft, "manifest.json")))
+            self._refuse_kernel(manifest)
         except BaseException:
             _release.remove(draft)
             raise
@@ -433,8 +446,14 @@ class Deployment:
                 f"There is no release on {self.host} to go back to: below {self.releases.folder} "
                 "none but the present one was ever healthy."
             )
-        foreign = self._foreign_units()
         folder = self.releases.path(self.name)
+        if not _archive.whole(folder):
+            raise Fault(
+                f"The release to go back to on {self.host} is damaged: {folder} has not the files "
+                "that were unpacked. Nothing was changed. Deploy it with the settings that it had, "
+                "or remove the folder to go back to the one before it."
+            )
+        foreign = self._foreign_units()
         parts = (*_release.INSTALLED, "settings.json")
         texts = {part: _release.read(os.path.join(folder, part)) for part in parts}
         self.answer.update(release=self.name, changed=True, diff=self.diff(texts))
@@ -449,7 +468,7 @@ class Deployment:
         _release_checks.refuse_full_disk(self.host, self.releases)
         self.answer.update(release=self.name)
         texts = self.texts()
-        whole = self.releases.holds(self.name, texts)
+        whole = self._whole(texts)
         self.answer["artifact_wanted"] = not whole and self.params["artifact"] is None
         if self.module.check_mode or self.answer["artifact_wanted"]:
             return

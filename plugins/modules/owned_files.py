@@ -98,6 +98,13 @@ options:
     type: list
     elements: path
     default: []
+  unpacked:
+    description: >-
+      Those of O(trees) that M(linmonitor.stack.unpacked_archive) made. Each file of them is
+      compared with what was unpacked.
+    type: list
+    elements: path
+    default: []
   data:
     description:
       - Folders of what the service measures. They stay when the role leaves, unless O(purge).
@@ -228,7 +235,9 @@ written:
   elements: str
   sample: [/etc/linmonitor/prometheus/prometheus.yml]
 missing:
-  description: Those of the listed paths and recorded folders that do not exist yet.
+  description: >-
+    Those of the listed paths and recorded folders that do not exist yet, and those of O(unpacked)
+    that are damaged.
   returned: when state is present
   type: list
   elements: str
@@ -320,6 +329,7 @@ def main():
             ),
             folders=lists,
             trees=lists,
+            unpacked=lists,
             data=lists,
             users=names,
             groups=names,

@@ -126,7 +126,7 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
 from ansible.module_utils.urls import open_url
-from ansible_collections.linmonitor.stack.plugins.module_utils import _sources
+from ansible_collections.linmonitor.stack.plugins.module_utils import _archive, _sources
 from ansible_collections.linmonitor.stack.plugins.module_utils._sources import SourceError
 
 
@@ -171,7 +171,9 @@ class Fetcher:
             raise SourceError("there is no such file")
         self._expect(place, _sources.file_sha256(path))
         folder = os.path.join(self.scratch, "unpacked")
-        _sources.unpack(path, folder)
+        os.makedirs(folder)
+        # A project may keep links in its tree; none of them is written.
+        _archive.unpack(path, folder, left_out=_archive.LINKS)
         return _sources.top_folder(folder)
 
     def _git(self, place):
@@ -246,7 +248,7 @@ def fetch_from_places(module, scratch):
             if wanted and found != wanted:
                 raise SourceError("its tree hash is %s, but %s was expected" % (found, wanted))
             return folder, label, attempts
-        except (SourceError, OSError, ValueError) as error:
+        except (SourceError, _archive.ArchiveError, OSError, ValueError) as error:
             attempts.append("%s: %s" % (label, to_native(error)))
             module.warn("%s is not to be had from %s" % (module.params["name"], attempts[-1]))
     return None, "", attempts

@@ -77,6 +77,7 @@ def overlooking(tmp_path: Path) -> Path:
     return checkout
 
 
+@pytest.mark.reliability("a bad release: {id}", "the old one runs, nothing of it stays")
 @pytest.mark.parametrize(
     ("change", "said"), BAD_RELEASES.items(), ids=[change.__name__ for change in BAD_RELEASES]
 )
@@ -94,6 +95,7 @@ def test_bad_release_leaves_the_old_one_running(
     assert sha256(bad)[:16] not in box.run("ls /opt/linmonitor/releases")
 
 
+@pytest.mark.reliability("a first release that never starts", "taken away")
 def test_first_release_that_is_bad_leaves_nothing_running(
     bare_box: Box, fabricate: Callable
 ) -> None:
@@ -130,6 +132,9 @@ def reach(box: Box, process: subprocess.Popen, step: str, since: str) -> None:
         assert process.poll() is None, f"the deployment never came to {step}"
 
 
+@pytest.mark.reliability(
+    "a play killed at: {step}", "the exporter serves, the next play makes it whole"
+)
 @pytest.mark.parametrize("step", KILL_AT)
 def test_play_killed_midway_is_made_whole_by_the_next(box: Box, step: str) -> None:
     settings: dict[str, Any] = {
@@ -155,6 +160,7 @@ def deploy_seconds(bare_box: Box) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.reliability("a connection cut in tenth {moment} of a deployment", "whole by itself")
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_host_is_whole_by_itself_after_its_connection_was_cut(
     box: Box, deploy_seconds: float, moment: int
@@ -177,12 +183,38 @@ def test_host_is_whole_by_itself_after_its_connection_was_cut(
     )
 
 
+@pytest.mark.reliability("the release that is on, removed", "comes back with the next play")
 def test_removed_release_comes_back(box: Box) -> None:
     before = box.deploy()
     box.run(f"rm -r {before}")
     assert box.deploy() == before
 
 
+@pytest.mark.reliability(
+    "on a host, {id}", "deployed afresh by the next play, the one after: nothing"
+)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncate --size=1000000 {exporter}",
+        "printf X | dd of={exporter} bs=1 seek=5000000 conv=notrunc",
+        "rm {release}/programs/biolatency/raw_tp.bpf.o",
+    ],
+    ids=["a truncated exporter", "an exporter with one byte changed", "a missing program"],
+)
+def test_damage_on_the_host_is_repaired(box: Box, damage: str) -> None:
+    before = box.deploy()
+    # A copy, because nobody may write to a program that runs.
+    exporter = f"{before}/bin/ebpf_exporter"
+    box.run(f"cp -p {exporter} {exporter}.copy && mv {exporter}.copy {exporter}")
+    box.run(damage.format(exporter=exporter, release=before))
+    assert box.deploy() == before
+    status, output = box.play("site")
+    assert status == 0
+    assert "changed=0" in output, output[-3000:]
+
+
+@pytest.mark.reliability("a full disk", "the old release runs, nothing is left")
 def test_full_disk_leaves_the_old_release_running(box: Box) -> None:
     before = box.current()
     releases = "/opt/linmonitor/releases"
@@ -197,6 +229,9 @@ def test_full_disk_leaves_the_old_release_running(box: Box) -> None:
     assert box.faults() == ""
 
 
+@pytest.mark.reliability(
+    "an artifact cut short in the cache", "not sent; the message says how to build it again"
+)
 def test_altered_cache_is_not_sent(box: Box, tmp_path: Path) -> None:
     before = box.current()
     entry = tmp_path / "artifacts" / box.artifact.parent.name
@@ -211,6 +246,7 @@ def test_altered_cache_is_not_sent(box: Box, tmp_path: Path) -> None:
     assert box.faults() == ""
 
 
+@pytest.mark.reliability("a server that answers with another artifact", "refused")
 def test_download_that_was_altered_is_refused(
     box: Box, fabricate: Callable, tmp_path: Path
 ) -> None:
@@ -233,6 +269,7 @@ def test_download_that_was_altered_is_refused(
     assert box.current() == before
 
 
+@pytest.mark.reliability("two plays at once", "whole")
 def test_two_plays_at_once_end_whole(box: Box) -> None:
     settings: dict[str, Any] = {"ebpf_exporter_allowed_sources": ["192.0.2.99"]}
     both = [box.start("site", **settings) for _ in range(2)]

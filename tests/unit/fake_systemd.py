@@ -84,18 +84,24 @@ class Machine:
 
     # --- what the module is asked for
 
-    def artifact(self, exporter: str = "sound", **members: Any) -> str:
-        """Pack an artifact; `members` are further entries, by a word for each."""
+    def artifact(
+        self, exporter: str = "sound", change: Callable | None = None, **members: Any
+    ) -> str:
+        """Pack an artifact; `change` alters its manifest, `members` are further entries."""
         path = self.folder / f"artifact-{exporter}.tar.gz"
-        files = {
-            "./bin/ebpf_exporter": exporter.encode(),
-            "./manifest.json": json.dumps(MANIFEST).encode(),
-            "./programs/biolatency/biolatency.yaml": b"",
-        }
+        files = {"bin/ebpf_exporter": exporter.encode()}
+        for config, entry in CATALOGUE["configs"].items():
+            names = [f"{config}.yaml", *(f"{one['name']}.bpf.o" for one in entry["variants"])]
+            files |= {f"programs/{config}/{name}": name.encode() for name in names}
+        listed = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        manifest = json.loads(json.dumps(MANIFEST | {"files": listed}))
+        if change:
+            change(manifest)
+        files["manifest.json"] = json.dumps(manifest).encode()
         with tarfile.open(path, "w:gz") as packed:
             for name, content in files.items():
-                member = tarfile.TarInfo(name)
-                member.size, member.mode = len(content), 0o700 if "/bin/" in name else 0o600
+                member = tarfile.TarInfo(f"./{name}")
+                member.size, member.mode = len(content), 0o700 if "bin/" in name else 0o600
                 packed.addfile(member, io.BytesIO(content))
             for member in members.values():
                 packed.addfile(member)

@@ -89,15 +89,6 @@ def test_service_that_was_stopped_runs_again(box, run):
     assert box.faults() == []
 
 
-@pytest.mark.parametrize("damaged", ["settings.json", "bin/ebpf_exporter", "health.py"])
-def test_damaged_release_is_unpacked_afresh(box, damaged):
-    name = works(box.deploy())["release"]
-    Path(box.releases.path(name), damaged).unlink()
-    works(box.deploy())
-    assert box.faults() == []
-    assert box.releases.names() == [name]
-
-
 def test_old_releases_go_and_as_many_stay_as_asked_for(box):
     for port in range(5):
         works(box.deploy(address=f"127.0.0.1:{port}", keep_releases=3))
@@ -125,6 +116,7 @@ def test_modes_do_not_vary_with_umask_or_artifact(box):
 # --- faults
 
 
+@pytest.mark.reliability("a release that fails its trial", "never switched to, the old one runs")
 def test_release_that_fails_its_trial_is_never_switched_to(box):
     before = works(box.deploy())["release"]
     answer = box.deploy("refused")
@@ -135,6 +127,7 @@ def test_release_that_fails_its_trial_is_never_switched_to(box):
     assert box.faults() == []
 
 
+@pytest.mark.reliability("a release that does not answer", "taken back, the old one runs again")
 def test_release_that_runs_badly_is_taken_back(box):
     before = works(box.deploy())["release"]
     answer = box.deploy("sick")
@@ -147,6 +140,7 @@ def test_release_that_runs_badly_is_taken_back(box):
     assert box.faults() == []
 
 
+@pytest.mark.reliability("a first release that does not answer", "taken away, nothing is left")
 def test_first_release_that_runs_badly_leaves_nothing(box):
     before = box.snapshot()
     answer = box.deploy("sick")
@@ -175,6 +169,7 @@ def test_systemd_that_refuses_is_a_fault_like_any_other(box, monkeypatch, verb):
     assert box.faults() == []
 
 
+@pytest.mark.reliability("a disk that is full while a release is unpacked", "nothing is left")
 def test_full_disk_while_unpacking_leaves_nothing(box, monkeypatch):
     before = works(box.deploy())["release"]
 
@@ -199,31 +194,177 @@ def test_both_releases_unwell_is_said(box):
 # --- refusals
 
 
-def entry(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, link
     return member
 
 
-BAD_MEMBERS = {
-    "above": (entry("../outside", tarfile.REGTYPE), "lies outside it"),
-    "hidden above": (entry("bin/../../outside", tarfile.REGTYPE), "lies outside it"),
-    "absolute": (entry("/etc/outside", tarfile.REGTYPE), "lies outside it"),
-    "link": (entry("bin/link", tarfile.SYMTYPE, "/etc/shadow"), "neither file nor folder"),
-    "hard link": (entry("bin/hard", tarfile.LNKTYPE, "manifest.json"), "neither file nor folder"),
-    "device": (entry("dev", tarfile.CHRTYPE), "neither file nor folder"),
-    "pipe": (entry("pipe", tarfile.FIFOTYPE), "neither file nor folder"),
+# What no archive may hold: test_archive.py. The others mean something in a release.
+FOREIGN = {
+    "link": (entry("bin/link", tarfile.SYMTYPE, "/etc/shadow"), "which is a symbolic link"),
+    "chooser": (entry("choose.py"), "choose.py is no part of an artifact"),
+    "health check": (entry("health.py"), "health.py is no part of an artifact"),
+    "module that root would import": (entry("json.py"), "json.py is no part of an artifact"),
+    "compiled module": (entry("__pycache__/health.pyc"), "is no part of an artifact"),
+    "settings": (entry("settings.json"), "settings.json is no part of an artifact"),
+    "mark": (entry("healthy"), "healthy is no part of an artifact"),
+    "unit": (entry("ebpf_exporter.service"), "ebpf_exporter.service is no part of an artifact"),
+    "another program": (entry("bin/other"), "bin/other is no part of an artifact"),
+    "another's object": (entry("programs/a/b.yaml"), "programs/a/b.yaml is no part of an artifact"),
+    "unlisted object": (
+        entry("programs/a/raw_tp.bpf.o"),
+        "its manifest.json lies about programs/a/raw_tp.bpf.o: it says nothing",
+    ),
+    "second manifest": (entry("./manifest.json"), "'./manifest.json', which is there twice"),
 }
 
 
-@pytest.mark.parametrize(("member", "said"), BAD_MEMBERS.values(), ids=list(BAD_MEMBERS))
-def test_artifact_with_anything_but_files_and_folders_is_refused(box, run, member, said):
-    arguments = box.arguments() | {"artifact": box.artifact(bad=member)}
-    answer = run(ebpf_release, **arguments)
+@pytest.mark.reliability(
+    "an artifact with something of its own: {id}", "refused by its name, the release before runs"
+)
+@pytest.mark.parametrize("check", [False, True], ids=["for real", "in check mode"])
+@pytest.mark.parametrize(("member", "said"), FOREIGN.values(), ids=list(FOREIGN))
+def test_artifact_with_what_does_not_belong_there_is_refused(box, run, member, said, check):
+    before = works(box.deploy(address=OTHER))["release"]
+    artifact = box.artifact(bad=member)
+    if check:
+        if "lies about" in said:
+            return  # the files are compared where they are unpacked
+        with pytest.raises(_release.Fault) as refused:
+            _release_artifact.manifest_of(artifact)
+        assert said in str(refused.value)
+        return
+    answer = run(ebpf_release, **box.arguments(), artifact=artifact)
     assert said in answer["msg"]
-    assert box.releases.names() == []
+    assert box.releases.names() == [before]
+    assert box.faults() == []
 
 
+def other_exporter(manifest):
+    manifest["files"]["bin/ebpf_exporter"] = "0" * 64
+
+
+def absent_file(manifest):
+    manifest["files"]["programs/a/a.yaml"] = "0" * 64
+
+
+def no_files(manifest):
+    del manifest["files"]
+
+
+def files_of_words(manifest):
+    manifest["files"] = "all"
+
+
+def absent_variant(manifest):
+    manifest["catalogue"]["configs"]["biolatency"]["variants"].append({"name": "kprobe"})
+
+
+def variant_elsewhere(manifest):
+    entry = {"variants": [{"name": "../../../../etc/passwd"}]}
+    manifest["catalogue"]["configs"]["../../x"] = entry
+
+
+def sets_of_words(manifest):
+    manifest["catalogue"]["sets"] = ["default"]
+
+
+def hooks_of_words(manifest):
+    manifest["catalogue"]["configs"]["biolatency"]["variants"][0]["hooks"] = ["x"]
+
+
+def variants_of_numbers(manifest):
+    manifest["catalogue"]["configs"]["biolatency"]["variants"][0]["name"] = 5
+
+
+def catalogue_of_nothing(manifest):
+    manifest["catalogue"] = None
+
+
+LIES = {
+    other_exporter: "lies about bin/ebpf_exporter: it says 0000",
+    absent_file: "lies about programs/a/a.yaml: it says 0000",
+    no_files: "its manifest.json lists no files",
+    files_of_words: "its manifest.json lists no files",
+    absent_variant: "names programs/biolatency/kprobe.bpf.o, which is not in it",
+    variant_elsewhere: "names programs/../../x/../../x.yaml, which is not in it",
+    sets_of_words: "the catalogue's sets must each list programs",
+    hooks_of_words: "biolatency/tp_btf: a hook has no type or target",
+    variants_of_numbers: "biolatency: a variant has no name",
+    catalogue_of_nothing: "the catalogue has no configs",
+}
+
+
+@pytest.mark.reliability(
+    "an artifact whose manifest lies: {id}", "refused by what is wrong, nothing stays"
+)
+@pytest.mark.parametrize(("lie", "said"), LIES.items(), ids=[lie.__name__ for lie in LIES])
+def test_artifact_whose_manifest_lies_is_refused(box, run, lie, said):
+    artifact = box.artifact(change=lie)
+    answer = run(ebpf_release, **box.arguments(), artifact=artifact)
+    assert said in answer["msg"]
+    assert not box.opt.exists()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "gone": Path.unlink,
+    "empty": lambda path: os.truncate(path, 0),
+    "flipped": flip,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "not for all": lambda path: path.chmod(0o600),
+}
+PARTS = [
+    "bin/ebpf_exporter",
+    "manifest.json",
+    "programs/biolatency/raw_tp.bpf.o",
+    "programs/biolatency/biolatency.yaml",
+    ".content.json",
+    "settings.json",
+    "health.py",
+]
+
+
+@pytest.mark.reliability(
+    "`{part}` of a release on its host: {damage}",
+    "the next run deploys it afresh, the one after nothing",
+)
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_release_is_unpacked_afresh(box, run, part, damage):
+    name = works(box.deploy())["release"]
+    place = Path(box.releases.path(name), part)
+    good = place.read_bytes()
+    ours = part in (".content.json", "settings.json", "health.py")
+    if ours and (damage == "not for all" or not good):
+        return
+    DAMAGE[damage](place)
+    asked = works(run(ebpf_release, **box.arguments()))
+    assert (asked["artifact_wanted"], asked["found"]) == (True, f"{name} is damaged on the host")
+    assert works(box.deploy())["changed"]
+    assert box.faults() == []
+    assert (place.read_bytes(), box.releases.names()) == (good, [name])
+    assert not works(run(ebpf_release, **box.arguments()))["changed"]
+
+
+@pytest.mark.reliability("a rollback to a damaged release", "refused, what runs goes on")
+def test_damaged_release_is_not_gone_back_to(box, run):
+    old = works(box.deploy())["release"]
+    new = works(box.deploy(address=OTHER))["release"]
+    flip(Path(box.releases.path(old), "bin/ebpf_exporter"))
+    answer = run(ebpf_release, root=str(box.opt), state="previous")
+    assert f"{box.releases.path(old)} has not the files that were unpacked" in answer["msg"]
+    assert box.releases.current() == new
+    assert box.faults() == []
+
+
+@pytest.mark.reliability("an artifact that is cut short", "refused, nothing is left")
 def test_truncated_artifact_is_refused(box, run):
     artifact = Path(box.artifact())
     artifact.write_bytes(artifact.read_bytes()[:200])
@@ -232,6 +373,7 @@ def test_truncated_artifact_is_refused(box, run):
     assert not box.opt.exists()
 
 
+@pytest.mark.reliability("an artifact that arrives with other bytes", "refused, nothing is left")
 def test_artifact_that_arrived_with_other_bytes_is_refused(box):
     answer = box.deploy(artifact_sha256="0" * 64)
     assert "arrived on box with the SHA-256" in answer["msg"]
@@ -313,6 +455,9 @@ REFUSALS = {
 }
 
 
+@pytest.mark.reliability(
+    "a deployment to a host that cannot have it: {id}", "refused before anything changes"
+)
 @pytest.mark.parametrize("check", [False, True], ids=["for real", "in check mode"])
 @pytest.mark.parametrize(
     ("prepare", "said"), REFUSALS.items(), ids=[prepare.__name__ for prepare in REFUSALS]
@@ -410,6 +555,7 @@ def test_their_socket_is_refused_adopted_and_given_back(box, run):
 # --- what the service wrote
 
 
+@pytest.mark.reliability("a {there} in the place of the service's choice", "nobody waits for it")
 @pytest.mark.parametrize("there", ["pipe", "link", "folder", "words"])
 def test_whatever_lies_in_the_place_of_the_choice_nobody_waits_for_it(box, run, there):
     works(box.deploy())
@@ -497,6 +643,9 @@ def deploy_and_be_killed(box: Machine, exporter: str, point: int) -> dict:
     return answer
 
 
+@pytest.mark.reliability(
+    "a deployment (release: {exporter}) killed before each of its actions", "whole by itself"
+)
 @pytest.mark.parametrize("exporter", ["sound", "sick", "refused"])
 def test_host_is_whole_after_a_kill_anywhere_without_another_run(box, exporter):
     """The module dies with its connection, or the unit is killed and systemd starts it again."""
@@ -508,6 +657,9 @@ def test_host_is_whole_after_a_kill_anywhere_without_another_run(box, exporter):
             assert answer.get("failed", True)
 
 
+@pytest.mark.reliability(
+    "the same where nothing starts it again (release: {exporter})", "whole after the next run"
+)
 @pytest.mark.parametrize("exporter", ["sound", "sick", "refused"])
 def test_next_run_makes_the_host_whole_where_nothing_else_does(box, exporter):
     """No unit is started again, as after a power failure: the next run is enough."""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.plugins.action import sound_values
+from ansible_collections.linmonitor.stack.plugins.filter import prometheus
 from ansible_collections.linmonitor.stack.plugins.module_utils import _values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -231,6 +233,103 @@ def test_settings_read_back_as_one_setting(value):
         read = configparser.RawConfigParser(comment_prefixes=(), delimiters=("=",))
         read.read_string(f"[a]\nb = {value}\n")
         assert dict(read["a"]) == {"b": value.strip()}
+
+
+NONSENSE = st.one_of(
+    NASTY,
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.just("/" + "a" * 3000),
+    st.sampled_from(["{{ lookup('pipe', 'id') }}", "../../etc/passwd", "`id`", "$(id)", "é\u202e"]),
+    st.lists(NASTY, max_size=3),
+    st.dictionaries(NASTY, st.one_of(NASTY, st.dictionaries(NASTY, NASTY, max_size=2)), max_size=2),
+)
+
+
+def texts(value: object) -> list[str]:
+    """Return all texts in a value."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in texts(part)]
+    return [str(value)]
+
+
+@pytest.mark.reliability(
+    "`{name}`: texts, numbers, lists and dictionaries without sense",
+    "refused in one line that says what is allowed, or one line without control characters",
+    times=50,
+)
+@pytest.mark.parametrize("name", sorted(KINDS))
+@settings(deadline=None, max_examples=50)
+@given(value=NONSENSE)
+def test_every_variable_refuses_nonsense_or_means_it(name, value):
+    kind = KINDS[name]
+    said = _values.fault(kind, value)
+    if said:
+        assert said.isprintable()
+        assert len(said) < 1000
+        return
+    for text in texts(value):
+        assert text.isprintable()
+        assert yaml.safe_load(yaml.safe_dump(text)) == json.loads(json.dumps(text)) == text
+
+
+def read_word(text: str) -> str:
+    """Read a word of ExecStart= as systemd does (systemd.syntax, systemd.service)."""
+    found, quote, position = "", "", 0
+    while position < len(text):
+        sign = text[position]
+        if sign == "\\":
+            position += 1
+            found += text[position]
+        elif sign in "\"'" and quote in ("", sign):
+            quote = "" if quote else sign
+        else:
+            assert quote or sign not in " \t;", "the word ends here"
+            found += sign
+        position += 1
+    assert not quote
+    for sign in "%$":
+        assert set(found.replace(sign * 2, "")).isdisjoint(sign), "it is replaced by something"
+        found = found.replace(sign * 2, sign)
+    return found
+
+
+@pytest.mark.reliability(
+    "a flag of Prometheus with quotes, `%`, `$`, blanks and line breaks",
+    "refused, or read back from the unit as it was",
+    times=500,
+)
+@settings(deadline=None, max_examples=500)
+@given(value=NASTY)
+def test_a_word_of_a_command_line_reads_back(value):
+    try:
+        word = prometheus.systemd_word(f"--flag={value}")
+    except AnsibleFilterError:
+        assert not value.isprintable()
+        return
+    assert read_word(word) == f"--flag={value}"
+
+
+@pytest.mark.reliability(
+    "a configuration of Prometheus with texts of every kind",
+    "read back from its YAML as it was",
+    times=300,
+)
+@settings(deadline=None, max_examples=300)
+@given(
+    value=st.dictionaries(
+        st.text(min_size=1, max_size=9),
+        st.one_of(NASTY, st.booleans(), st.lists(NASTY)),
+        max_size=4,
+    )
+)
+@example(value={"a": "yes", "b": "0x1f", "c": "1e3", "d": "{{ x }}", "e": "- a\n- b", "f": "~"})
+def test_a_configuration_reads_back(value):
+    assert yaml.safe_load(prometheus.to_yaml(value)) == value
 
 
 def play(tmp_path, **values) -> str:
