@@ -179,7 +179,7 @@ HOSTS = [
     rows(
         "Connections dropped at full queues",
         "short",
-        m.OVERFLOWS.help,
+        m.OVERFLOWS.help + "\n\nOf hosts without the program node_exporter counts them.",
         "topk(10, max by (instance) (instance:ebpf_tcp_listen_overflows:rate5m"
         f"{{{S}}} or instance:node_tcp_listen_overflows:rate5m{{{S}}}) > 0)",
         "dropped/s",

@@ -258,6 +258,7 @@ LOSS = [
         "Retransmitted segments by reason",
         m.RETRANSMITS,
         right=[(RATIO, f"{{{{instance}}}} {RIGHT_AXIS}")],
+        note=f"The {RIGHT_AXIS} needs node_exporter.",
         alert=("TcpRetransmitRatioHigh", RATIO),
         span=12,
     ),

@@ -242,8 +242,13 @@ def tail(title: str, metric: Histogram, *, log: bool = True, span: int = 12):
     )
 
 
-def rate(title: str, metric: Counter | Histogram, unit: str | None = None, **options):
-    """Return the events per second of a metric, a counter with the line of its alert."""
+def rate(
+    title: str, metric: Counter | Histogram, unit: str | None = None, note: str = "", **options
+):
+    """Return the events per second of a metric, a counter with the line of its alert.
+
+    `note` says what the panel needs beside the metric.
+    """
     alert = None
     if isinstance(metric, Counter) and metric.alert:
         enabled = f'ebpf_exporter_enabled_configs{{{metric.selector},name="{metric.config}"}}'
@@ -251,7 +256,7 @@ def rate(title: str, metric: Counter | Histogram, unit: str | None = None, **opt
     return lines(
         title,
         unit or metric.unit,
-        metric.help,
+        "\n\n".join(filter(None, [metric.help, note])),
         [(metric.rate(), metric.legend)],
         empty=metric.empty,
         absent=(metric.config, metric.absent()),

@@ -49,6 +49,7 @@ SCENARIOS = {
     "upgrade": 7,
     "check-first": 3,
     "import-role": 3,
+    "alerting": 4,
     "strangers": 8,
     "grafana": 7,
     "rename": 7,

@@ -25,19 +25,27 @@ WAYS = {
 }
 
 
-def foreign_words(foreign: list[dict], variables: dict[str, str]) -> str:
-    """Say what was found; `variables` has the way out of file, tree, data and port."""
-    said, ways = [], []
+def found_words(foreign: list[dict]) -> str:
+    """Say what was found."""
+    said = []
     for entry in foreign:
-        path, kind = entry["path"], entry["kind"]
+        path = entry["path"]
         owner = f" (package {entry['package']})" if entry["package"] else ""
         said.append(f"{path[0].upper()}{path[1:]}{owner} {entry['reason']}")
+    return "; ".join(said)
+
+
+def foreign_words(foreign: list[dict], variables: dict[str, str]) -> str:
+    """Say what was found; `variables` has the way out of file, tree, data and port."""
+    ways = []
+    for entry in foreign:
+        path, kind = entry["path"], entry["kind"]
         if kind == "file":
             way = ADOPT if entry["adoptable"] else f"Move {path} away."
         else:
             way = WAYS[kind]
         ways.append(way.format(variable=variables.get(kind, "")))
-    return f"{'; '.join(said)}. Nothing was changed. {' '.join(dict.fromkeys(ways))}"
+    return f"{found_words(foreign)}. Nothing was changed. {' '.join(dict.fromkeys(ways))}"
 
 
 class FilterModule:
@@ -45,4 +53,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"foreign_words": foreign_words}
+        return {"foreign_words": foreign_words, "found_words": found_words}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ansible_collections.linmonitor.stack.plugins.filter.folders import host_file
-from ansible_collections.linmonitor.stack.plugins.filter.targets import prometheus_web
+from ansible_collections.linmonitor.stack.plugins.filter.targets import path_prefix, prometheus_web
 from ansible_collections.linmonitor.stack.plugins.module_utils import _address
 from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address
 
@@ -25,6 +25,7 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 
 # What the roles listen on by default; a unit test compares.
 LISTENERS = {
+    "alertmanager_listen_address": "127.0.0.1:9093",
     "grafana_listen_address": "127.0.0.1:3000",
     "prometheus_listen_address": "127.0.0.1:9090",
     "ebpf_exporter_listen_address": "127.0.0.1:9435",
@@ -118,6 +119,19 @@ def _prometheus(places: _Places, host: str) -> None:
     places.add("Prometheus", host, listener, scheme, words, path=path)
 
 
+def _alertmanager(places: _Places, host: str) -> None:
+    """Name an Alertmanager, and say where nobody hears of alerts."""
+    variables = places.hostvars[host]
+    config = variables.get("alertmanager_config") or {}
+    words = "" if config.get("receivers") else "(alertmanager_config has no receivers yet)"
+    if external := variables.get("alertmanager_external_url"):
+        places.lines.append(f"{'Alerts':<11} {external} {words}".rstrip())
+        return
+    listener = _listener(variables, "alertmanager_listen_address")
+    path = path_prefix(variables, "alertmanager")
+    places.add("Alerts", host, listener, "http", words, path=path)
+
+
 def _grafana(places: _Places, hosts: list[str], check: bool, secrets: str) -> list[str]:
     """Name the Grafanas that answer, and return why others do not."""
     silent: dict[str, list[str]] = {}
@@ -197,12 +211,14 @@ def summary(
     """
     members = {
         name: [host for host in groups.get(f"linmonitor_{name}", []) if host in set(healthy)]
-        for name in ("grafana", "prometheus", "targets")
+        for name in ("alertmanager", "grafana", "prometheus", "targets")
     }
     places = _Places(hostvars)
     without = _grafana(places, members["grafana"], check, secrets)
     for host in members["prometheus"]:
         _prometheus(places, host)
+    for host in members["alertmanager"]:
+        _alertmanager(places, host)
     if members["targets"]:
         first = members["targets"][0]
         listener = _listener(hostvars[first], "ebpf_exporter_listen_address")

@@ -23,12 +23,17 @@ name: targets
 short_description: Say where servers listen, where others reach them and who may ask them
 version_added: 1.0.0
 description:
-  - Used by the ebpf_exporter, prometheus and grafana roles and by the playbooks.
+  - Used by the roles that run servers and by the playbooks.
   - Private to this collection, whose releases may change or drop these filters without notice.
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 COLLECTION = Path(__file__).parents[2]
+# Roles that Prometheus scrapes, and what messages call what they run.
+EXPORTER = "ebpf_exporter"
+CALLED = {EXPORTER: "exporter", "node_exporter": "node_exporter", "alertmanager": "Alertmanager"}
+# Of these the ones whose units let named sources in alone.
+GUARDED = (EXPORTER, "node_exporter")
 # What a target has of us, and the names of what it may have beside that.
 OWN_LABELS = ("instance", "job", "ebpf_configs")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -63,39 +68,37 @@ def _known_as(host: str, variables: Mapping) -> str:
     return "" if connection not in NETWORK_CONNECTIONS or _address.is_loopback(known) else known
 
 
-def _target(host: str, variables: Mapping, scraper: str) -> Address:
-    """Return where the host `scraper` reaches a host's exporter."""
-    listener = _listener(host, variables, "ebpf_exporter")
-    given = _setting(variables, "ebpf_exporter_scrape_address", "ebpf_exporter")
+def _target(host: str, variables: Mapping, scraper: str, role: str = EXPORTER) -> Address:
+    """Return where the host `scraper` reaches what a role runs on a host."""
+    listener = _listener(host, variables, role)
+    given = _setting(variables, f"{role}_scrape_address", role)
     if given:
-        return _scrape_address(host, given, listener.port)
+        return _scrape_address(host, given, listener.port, role)
     if host == scraper:
         return listener.own
     if listener.loopback:
         raise AddressError(
-            f"The exporter of {host} listens on {listener}, where Prometheus of {scraper} cannot "
-            f"reach it. Set ebpf_exporter_listen_address of {host} to an address of a network you "
-            "trust, or ebpf_exporter_scrape_address to where a tunnel or proxy ends."
+            f"The {CALLED[role]} of {host} listens on {listener}, where Prometheus of {scraper} "
+            f"cannot reach it. Set {role}_listen_address of {host} to an address of a network you "
+            f"trust, or {role}_scrape_address to where a tunnel or proxy ends."
         )
     known = _known_as(host, variables)
     if listener.wildcard and not known:
         raise AddressError(
             f"Ansible's connection to {host} says no address at which Prometheus of {scraper} "
-            f"reaches it. Set ebpf_exporter_scrape_address of {host}."
+            f"reaches it. Set {role}_scrape_address of {host}."
         )
     return listener.at(known)
 
 
-def _scrape_address(host: str, given: object, port: int) -> Address:
-    """Read ebpf_exporter_scrape_address, whose port is by default the listener's."""
+def _scrape_address(host: str, given: object, port: int, role: str = EXPORTER) -> Address:
+    """Read a role's scrape address, whose port is by default the listener's."""
     try:
         address = _address.parse(given, port)
         if address.wildcard:
             raise AddressError(f"{given} names no host")
     except AddressError as error:
-        raise AddressError(
-            f"ebpf_exporter_scrape_address of {host} cannot be used: {error}."
-        ) from error
+        raise AddressError(f"{role}_scrape_address of {host} cannot be used: {error}.") from error
     return address
 
 
@@ -129,69 +132,108 @@ def _labels(host: str, variables: Mapping) -> dict[str, str]:
     return {name: str(value) for name, value in given.items()}
 
 
-def scrape_targets(hosts: Iterable[str], hostvars: Mapping, scraper: str) -> list[dict]:
-    """Return `hosts` in file_sd form, as the host `scraper` reaches them.
+def scrape_targets(
+    hosts: Iterable[str], hostvars: Mapping, scraper: str, role: str = EXPORTER
+) -> list[dict]:
+    """Return `hosts` in file_sd form, as the host `scraper` reaches what `role` runs there.
 
-    All hosts of the inventory are in, so a run limited to some changes nobody else's target. The
-    label `ebpf_configs` names the programs that the inventory wants of a host.
+    All hosts of the inventory are in, so a run limited to some changes nobody else's target. Of
+    our exporter the label `ebpf_configs` names the programs that the inventory wants of a host.
     """
     targets, faults = [], []
     for host in hosts:
         try:
-            target = _target(host, hostvars[host], scraper)
+            target = _target(host, hostvars[host], scraper, role)
             labels = _labels(host, hostvars[host])
         except AddressError as error:
             faults.append(str(error))
             continue
-        programs = f",{','.join(_programs(hostvars[host]))},"
-        labels |= {"instance": host, "ebpf_configs": programs}
+        labels |= {"instance": host}
+        if prefix := path_prefix(hostvars[host], role):
+            labels |= {"__metrics_path__": f"{prefix}/metrics"}
+        if role == EXPORTER:
+            labels |= {"ebpf_configs": f",{','.join(_programs(hostvars[host]))},"}
         targets.append({"targets": [str(target)], "labels": labels})
     if faults:
         raise AnsibleFilterError(" ".join(faults))
     return targets
 
 
-def scrape_faults(hosts: Iterable[str], hostvars: Mapping, scrapers: list[str]) -> list[str]:
-    """Say why some of `scrapers` could not ask the exporters of `hosts`, before these change."""
+def scrape_faults(
+    hosts: Iterable[str], hostvars: Mapping, scrapers: list[str], role: str = EXPORTER
+) -> list[str]:
+    """Say why some of `scrapers` could not ask what `role` runs on `hosts`, before these change."""
     faults = []
     for host in hosts:
         for scraper in scrapers:
             try:
-                _target(host, hostvars[host], scraper)
+                _target(host, hostvars[host], scraper, role)
                 _labels(host, hostvars[host])
-                _source(host, hostvars[host], scraper, hostvars[scraper])
+                if role in GUARDED:
+                    _source(host, hostvars[host], scraper, hostvars[scraper], role)
             except AddressError as error:
                 faults.append(str(error))
     return list(dict.fromkeys(faults))
 
 
-def _source(host: str, variables: Mapping, scraper: str, others: Mapping) -> str:
+def _source(host: str, variables: Mapping, scraper: str, others: Mapping, role: str) -> str:
     """Return the address from which `scraper` asks a host's exporter, if it needs to be let in."""
-    if _listener(host, variables, "ebpf_exporter").loopback:
+    if _listener(host, variables, role).loopback:
         return ""
     known = _known_as(scraper, others)
     # To itself a host needs no name: it is localhost, or the address it listens on.
     if host == scraper:
         return known if _address.is_ip(known) else ""
-    given = {"ebpf_exporter_allowed_sources", "linmonitor_scrape_sources"} & set(variables)
+    given = {f"{role}_allowed_sources", "linmonitor_scrape_sources"} & set(variables)
     if not known and not given:
         raise AddressError(
             f"Ansible's connection to {scraper} says no address from which its Prometheus asks the "
-            f"exporter of {host}. Set linmonitor_scrape_sources."
+            f"{CALLED[role]} of {host}. Set linmonitor_scrape_sources."
         )
     return known
 
 
-def scrape_sources(scrapers: Iterable[str], hostvars: Mapping, here: str) -> list[str]:
-    """Return the addresses from which `scrapers` ask the exporter of the host `here`.
+def scrape_sources(
+    scrapers: Iterable[str], hostvars: Mapping, here: str, role: str = EXPORTER
+) -> list[str]:
+    """Return the addresses from which `scrapers` ask what `role` runs on the host `here`.
 
     What cannot be known is left out: it may not matter here, and scrape_faults says so.
     """
     sources = []
     for scraper in scrapers:
         with contextlib.suppress(AddressError):
-            sources.append(_source(here, hostvars[here], scraper, hostvars[scraper]))
+            sources.append(_source(here, hostvars[here], scraper, hostvars[scraper], role))
     return [source for source in sources if source]
+
+
+def alertmanagers(hosts: Iterable[str], hostvars: Mapping, scraper: str) -> list[dict]:
+    """Return the Alertmanagers of `hosts` as Prometheus of `scraper` sends alerts there."""
+    found, faults = [], []
+    for host in hosts:
+        try:
+            target = _target(host, hostvars[host], scraper, "alertmanager")
+        except AddressError as error:
+            faults.append(str(error))
+            continue
+        prefix = path_prefix(hostvars[host], "alertmanager")
+        found.append(
+            ({"path_prefix": prefix} if prefix else {})
+            | {"static_configs": [{"targets": [str(target)]}]}
+        )
+    if faults:
+        raise AnsibleFilterError(" ".join(faults))
+    return found
+
+
+def path_prefix(variables: Mapping, role: str) -> str:
+    """Return the path below which a role's server answers: that of its URL, or of its flag."""
+    if role not in ("alertmanager", "prometheus"):
+        return ""
+    flags = _setting(variables, f"{role}_flags", role) or {}
+    external = str(_setting(variables, f"{role}_external_url", role))
+    path = str(flags.get("web.route-prefix", urlsplit(external).path)).strip("/")
+    return f"/{path}" if path else ""
 
 
 def prometheus_servers(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
@@ -206,10 +248,8 @@ def prometheus_servers(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
 def prometheus_web(variables: Mapping) -> tuple[str, str]:
     """Return scheme and path under which a host's Prometheus answers."""
     web = _setting(variables, "prometheus_web_config", "prometheus") or {}
-    flags = _setting(variables, "prometheus_flags", "prometheus") or {}
-    external = str(_setting(variables, "prometheus_external_url", "prometheus"))
-    path = str(flags.get("web.route-prefix", urlsplit(external).path)).strip("/")
-    return "https" if web.get("tls_server_config") else "http", f"/{path}" if path else ""
+    scheme = "https" if web.get("tls_server_config") else "http"
+    return scheme, path_prefix(variables, "prometheus")
 
 
 def prometheus_url(hosts: list[str], hostvars: Mapping, here: str) -> str:
@@ -264,11 +304,11 @@ def listen_stream(text: object, known: list[str]) -> str:
         return ""
 
 
-def scrape_address_fault(given: object, host: str) -> str:
-    """Say what is wrong with ebpf_exporter_scrape_address, or nothing."""
+def scrape_address_fault(given: object, host: str, role: str = EXPORTER) -> str:
+    """Say what is wrong with a role's scrape address, or nothing."""
     try:
         if given:
-            _scrape_address(host, given, 1)
+            _scrape_address(host, given, 1, role)
     except AddressError as error:
         return str(error)
     return ""
@@ -304,10 +344,12 @@ class FilterModule:
     def filters(self) -> dict:
         """Return the filters by name."""
         return {
+            "alertmanagers": alertmanagers,
             "allowed_sources": allowed_sources,
             "first_target": first_target,
             "listener": listener,
             "listen_stream": listen_stream,
+            "path_prefix": path_prefix,
             "prometheus_servers": prometheus_servers,
             "prometheus_url": prometheus_url,
             "scrape_address_fault": scrape_address_fault,

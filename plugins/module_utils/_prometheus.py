@@ -12,7 +12,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 # As AnsibleModule.run_command: exit status, output, errors.
 Run = Callable[[List[str]], Tuple[int, str, str]]
@@ -142,8 +142,8 @@ class Unit:
         state = self.state()
         return int(state.get("MainPID", 0)) if state.get("ActiveState") in RUNNING else 0
 
-    def outdated(self, program: str) -> bool:
-        """Say whether what runs was started from another unit or program than those on the disk."""
+    def outdated(self, program: str, files: Sequence[str] = ()) -> bool:
+        """Say whether what runs was started from other files or programs than those on the disk."""
         state = self.state()
         try:
             runs = os.readlink("/proc/%s/exe" % state["MainPID"])
@@ -151,7 +151,8 @@ class Unit:
             return True
         age = time.monotonic() - int(state["ExecMainStartTimestampMonotonic"]) / 1e6
         # Not the time of the inode: who only changes a mode asks for no restart.
-        written = os.stat(self.path).st_mtime > time.time() - age
+        newest = max(os.stat(path).st_mtime for path in (self.path, *files))
+        written = newest > time.time() - age
         return written or state["NeedDaemonReload"] == "yes" or runs != os.path.realpath(program)
 
     def journal(self, since: float, ended: bool) -> str:
@@ -176,10 +177,16 @@ class Server:
     """The server that a unit runs, at its address."""
 
     def __init__(
-        self, unit: Unit, url: str, seconds: int, login: Optional[Tuple[str, str]] = None
+        self,
+        unit: Unit,
+        url: str,
+        seconds: int,
+        login: Optional[Tuple[str, str]] = None,
+        ready: str = "/-/ready",
     ) -> None:
-        """Take unit, URL, how long a start may take, and who may ask."""
+        """Take unit, URL, how long a start may take, who may ask, and what answers then."""
         self.unit, self.url, self.seconds, self.login = unit, url, seconds, login
+        self.ready = ready
 
     def ask(self, path: str) -> Tuple[int, str]:
         """Return status and text of what it answers at a path."""
@@ -198,7 +205,7 @@ class Server:
         process = self.unit.process()
         deadline = time.monotonic() + self.seconds
         while True:
-            status, _text = self.ask("/-/ready")
+            status, _text = self.ask(self.ready)
             if process == 0 or self.unit.process() != process:
                 raise Ended("it ended instead of becoming ready")
             # Whoever may not ask learns no more than that it answers.
@@ -208,9 +215,9 @@ class Server:
                 if status == 503:
                     raise Replaying("it is not ready after %d s" % self.seconds)
                 raise Fault(
-                    "%s/-/ready gave no answer for %d s" % (self.url, self.seconds)
+                    "%s gave no answer for %d s" % (self.url + self.ready, self.seconds)
                     if status == 0
-                    else "%s/-/ready answers %d" % (self.url, status)
+                    else "%s answers %d" % (self.url + self.ready, status)
                 )
             time.sleep(PAUSE)
 

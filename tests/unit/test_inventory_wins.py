@@ -27,6 +27,8 @@ ROLE_KEYWORDS = {"role", "name", "vars", "when", "tags", "become", "tasks_from"}
 GROUPS = {
     "build": ["builder"],
     "targets": ["target", "monitor"],
+    "node_exporter": ["target", "monitor"],
+    "alertmanager": ["monitor"],
     "prometheus": ["monitor"],
     "grafana": ["monitor"],
 }
@@ -38,6 +40,9 @@ SEEN = {
         "__prometheus_lock",
         "__prometheus_targets",
         "__prometheus_configs",
+        "__prometheus_node_targets",
+        "__prometheus_alertmanager_targets",
+        "__prometheus_alertmanagers",
     ],
     "grafana": ["__grafana_cache"],
 }
@@ -207,6 +212,10 @@ def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
             "ebpf_exporter_listen_address": "192.0.2.9:9500",
             "prometheus_listen_address": "192.0.2.8:9091",
             "prometheus_scrape_interval": "7s",
+            "node_exporter_listen_address": "192.0.2.9:9100",
+            "alertmanager_listen_address": "192.0.2.8:9093",
+            "alertmanager_external_url": "https://metrics.example.com/alerts/",
+            "prometheus_alertmanagers": [{"static_configs": [{"targets": ["192.0.2.5:9093"]}]}],
             "prometheus_external_url": "https://metrics.example.com/prom",
             "prometheus_target_labels": {"rack": "r7"},
             "prometheus_web_config": {
@@ -232,6 +241,19 @@ def test_what_playbooks_compute_stands_where_the_inventory_is_silent(deploy):
     assert target["ebpf_exporter_allowed_sources"] == ["localhost", "192.0.2.6"]
     found = [entry["targets"] for entry in prometheus["__prometheus_targets"]]
     assert found == [["192.0.2.9:9500"], ["192.0.2.9:9500"], ["192.0.2.7:9100"]]
+    nodes = [entry["targets"] for entry in prometheus["__prometheus_node_targets"]]
+    assert nodes == [["192.0.2.9:9100"], ["192.0.2.9:9100"]]
+    assert seen["node_exporter.main.target"]["node_exporter_allowed_sources"] == [
+        "localhost",
+        "192.0.2.6",
+    ]
+    assert prometheus["__prometheus_alertmanagers"] == [
+        {"path_prefix": "/alerts", "static_configs": [{"targets": ["192.0.2.8:9093"]}]},
+        {"static_configs": [{"targets": ["192.0.2.5:9093"]}]},
+    ]
+    (watched,) = prometheus["__prometheus_alertmanager_targets"]
+    assert watched["targets"] == ["192.0.2.8:9093"]
+    assert watched["labels"]["__metrics_path__"] == "/alerts/metrics"
     racks = [entry.get("labels", {}).get("rack") for entry in prometheus["__prometheus_targets"]]
     assert racks == ["r7", "r7", None]
     assert {"of-our-own", "tcp-rtt"} < set(prometheus["__prometheus_configs"])

@@ -18,11 +18,13 @@ CHECKOUT = Path(__file__).parents[2]
 PLAYBOOKS = sorted((CHECKOUT / "playbooks").glob("*.yml"))
 ROLES = CHECKOUT / "roles"
 TASK_FILES = sorted(ROLES.glob("*/tasks/**/*.yml"))
-GROUPS = ("build", "targets", "prometheus", "grafana")
+GROUPS = ("build", "targets", "node_exporter", "alertmanager", "prometheus", "grafana")
 # Parts of site.yml, and the play that each has to itself.
 PARTS = {
     "build": "linmonitor_build",
     "ebpf_exporter": "linmonitor_targets",
+    "node_exporter": "linmonitor_node_exporter",
+    "alertmanager": "linmonitor_alertmanager",
     "prometheus": "linmonitor_prometheus",
     "grafana": "linmonitor_grafana",
 }

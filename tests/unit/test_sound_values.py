@@ -25,6 +25,9 @@ KINDS = yaml.safe_load((CHECKOUT / "meta/values.yml").read_text())
 INTERNAL = ("toolchain_export_",)
 # Judged as a whole by the role that has them, or by Prometheus' own programs.
 ELSEWHERE = {
+    "alertmanager_config",
+    "alertmanager_flags",
+    "node_exporter_flags",
     "prometheus_alertmanagers",
     "prometheus_alerts",
     "prometheus_config",

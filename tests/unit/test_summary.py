@@ -185,3 +185,26 @@ def test_prometheus_is_opened_as_it_is_set(settings, line):
     said = lines({"mon": settings}, prometheus=["mon"])
     assert said.splitlines()[0] == f"Prometheus  {line}"
     assert "secret" not in said
+
+
+def test_alertmanager_is_named_with_who_hears_of_alerts():
+    here, there = {"ansible_connection": "local"}, {"ansible_host": "192.0.2.1"}
+    told = lines(
+        {
+            "silent": here,
+            "pager": there
+            | {
+                "alertmanager_listen_address": "192.0.2.1:9093",
+                "alertmanager_external_url": "https://metrics.example.com/alerts/",
+                "alertmanager_config": {"receivers": [{"name": "team"}]},
+            },
+            "inner": there | {"alertmanager_flags": {"web.route-prefix": "/a"}},
+        },
+        alertmanager=["silent", "pager", "inner"],
+    )
+    assert told.splitlines()[:3] == [
+        "Alerts      http://127.0.0.1:9093 (alertmanager_config has no receivers yet)",
+        "Alerts      https://metrics.example.com/alerts/",
+        "Alerts      http://127.0.0.1:9093/a through the tunnel below (alertmanager_config has no "
+        "receivers yet)",
+    ]

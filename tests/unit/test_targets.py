@@ -9,6 +9,7 @@ import socket
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.plugins.filter.targets import (
+    alertmanagers,
     allowed_sources,
     first_target,
     listen_stream,
@@ -395,3 +396,39 @@ def test_the_host_itself_is_nobody_else():
 )
 def test_the_first_target_answers_for_a_whole_play(groups, answer):
     assert first_target(groups, {"mon": {}, "db": {"serial": 2}}) == answer
+
+
+def test_node_exporter_is_asked_where_it_listens_and_has_no_programs():
+    (target,) = scrape_targets(
+        ["web1"],
+        {
+            "web1": {
+                "node_exporter_listen_address": "192.0.2.1:9101",
+                "ebpf_exporter_listen_address": "192.0.2.1:9435",
+                "prometheus_target_labels": {"rack": "r7"},
+            }
+        },
+        "monitor",
+        "node_exporter",
+    )
+    assert target == {"targets": ["192.0.2.1:9101"], "labels": {"rack": "r7", "instance": "web1"}}
+
+
+@pytest.mark.parametrize("role", ["node_exporter", "alertmanager"])
+def test_what_listens_on_another_host_s_loopback_is_named_with_its_variables(role):
+    (fault,) = scrape_faults(["web1"], {"web1": {}, "monitor": {}}, ["monitor"], role)
+    assert f"Set {role}_listen_address of web1" in fault
+    assert f"{role}_scrape_address" in fault
+
+
+def test_alertmanagers_are_reached_below_the_path_of_their_url():
+    hostvars = {
+        "a": {"alertmanager_external_url": "https://metrics.example.com/alerts/"},
+        "b": {"alertmanager_listen_address": "192.0.2.2:9093"},
+    }
+    assert alertmanagers(["a", "b"], hostvars, "a") == [
+        {"path_prefix": "/alerts", "static_configs": [{"targets": ["127.0.0.1:9093"]}]},
+        {"static_configs": [{"targets": ["192.0.2.2:9093"]}]},
+    ]
+    with pytest.raises(AnsibleFilterError, match="Set alertmanager_listen_address of a"):
+        alertmanagers(["a"], hostvars, "b")

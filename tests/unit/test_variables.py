@@ -33,6 +33,10 @@ def found(*names: str, foreign: tuple[str, ...] = ()) -> dict[str, list[str]]:
         # A near miss is ours even where others share the prefix.
         ("prometheus_scrape_intervall", "prometheus_scrape_interval"),
         ("grafana_admin_pasword", "grafana_admin_password"),
+        ("alertmanager_listen_adress", "alertmanager_listen_address"),
+        ("alertmanager_confg", "alertmanager_config"),
+        ("node_exporter_listen_adress", "node_exporter_listen_address"),
+        ("node_exporter_allowed_source", "node_exporter_allowed_sources"),
     ],
 )
 def test_a_misspelled_name_is_wrong_and_the_meant_one_is_named(name, meant):
