@@ -18,7 +18,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf costs \
-  dashboards snapshot bench-dashboards new-program docs reliability lock pin preflight prometheus-archive
+  dashboards snapshot images bench-dashboards new-program docs reliability lock pin preflight prometheus-archive
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -102,6 +102,9 @@ dashboards: $(VENV)/.ready-test ## Generate files/dashboards
 PROMETHEUS ?= http://127.0.0.1:9090
 snapshot: $(VENV)/.ready-test ## Draw every panel from the Prometheus at PROMETHEUS into build/snapshot
 	$(BIN)/python -m tests.dashboards.snapshot --prometheus $(PROMETHEUS) --out build/snapshot
+
+images: snapshot ## The same, into docs/images
+	cp build/snapshot/linmonitor-*.png docs/images/
 
 bench-dashboards: $(VENV)/.ready-test ## Query time of the Fleet dashboard over 1,000 synthetic hosts
 	$(BIN)/python -m tests.dashboards.bench

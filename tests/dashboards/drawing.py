@@ -143,7 +143,7 @@ def _lines(axes, panel: dict, answers: Answers, window: Window) -> None:
         where.plot(moments, values, color=colour, linewidth=1.2, linestyle=style, label=name)
     if "min" in defaults:
         for one in filter(None, (axes, other)):
-            one.set_ylim(bottom=0, top=max(one.get_ylim()[1], 1e-9))
+            one.set_ylim(bottom=0, top=max(one.get_ylim()[1], custom["axisSoftMax"]))
     _keys([line for one in filter(None, (axes, other)) for line in one.get_lines()], axes)
 
 
