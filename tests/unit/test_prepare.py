@@ -67,7 +67,10 @@ def test_what_is_there_is_left_alone(tmp_path):
     assert install(environment, "--missing", "a", "c").stdout == "c\n"
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("level", ["", "-demo", "-dev"])
 def test_each_python_gets_one_core_with_its_hash(python, level):
     if level == "-dev" and python == "3.10":
@@ -78,6 +81,11 @@ def test_each_python_gets_one_core_with_its_hash(python, level):
     (core,) = [one for one in found if not one.marker or one.marker.evaluate(here)]
     minor = {"3.10": "2.17", "3.14": "2.20"}.get(python, "2.19")
     assert str(core.specifier).startswith(f"=={minor}.")
+
+
+def test_every_python_that_gets_a_core_is_looked_for():
+    looked = re.search(r"\$\{PYTHON:-(.*)\}", (CHECKOUT / "tests/lab/prepare").read_text())
+    assert looked and set(looked[1].split()) == {"python3", *(f"python{one}" for one in PYTHONS)}
 
 
 def test_the_demo_and_the_tests_run_the_operators_core():
