@@ -53,7 +53,7 @@ def test_healthy_one_has_no_fault(grafana):
 @pytest.mark.parametrize(
     ("path", "answer", "fault"),
     [
-        ("/api/datasources", [], "no Prometheus is the default"),
+        ("/api/datasources", [], "no datasource is a Prometheus"),
         ("/api/search?type=dash-db", [], "'A' (a) is not loaded"),
         ("/api/search?type=dash-db", [{"uid": "a", "title": "B"}], "'A' (a) is not loaded"),
         ("/api/ds/query", {"results": {"A": {"frames": []}}}, "A: panel 'Latency' has no data"),
