@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 CHECKOUT = Path(__file__).parents[2]
-OURS = r"(?:linmonitor|preflight|bpf_programs?|ebpf_exporter|prometheus|grafana|toolchain|libbpf)"
+OURS = (
+    r"(?:linmonitor|preflight|bpf_programs?|ebpf_exporter|node_exporter|alertmanager|prometheus|grafana"
+    r"|toolchain|libbpf)"
+)
 # Filters have names like these.
 NAME = re.compile(rf"(?<!\w)(?<!stack\.){OURS}_\w+")
 EXPRESSION = re.compile(r"\{\{(.*?)\}\}|\{%(.*?)%\}", re.DOTALL)
