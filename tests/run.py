@@ -83,6 +83,7 @@ PARTS: dict[str, Part] = {
     **{name: scenario(name, minutes) for name, minutes in SCENARIOS.items() if name not in TEST},
     **{name: scenario(name, 7) for name in FOLDERS if name not in SCENARIOS},
     "faults": Part(18, [["pytest", "--quiet", "tests/faults"]]),
+    "prometheus": Part(12, [["pytest", "--quiet", "tests/prometheus"]]),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
     "boot": Part(12, [["pytest", "--quiet", "tests/boot"]]),

@@ -21,5 +21,6 @@ class ActionModule(ActionBase):
         """Return what the module says."""
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        result.update(_turn.in_turn(self, MODULE, "prometheus", arguments, task_vars or {}))
+        name = str(arguments.get("record"))
+        result.update(_turn.in_turn(self, MODULE, name, arguments, task_vars or {}))
         return result

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.linmonitor.stack.plugins.filter.artifact import pins
 from ansible_collections.linmonitor.stack.plugins.module_utils import _values
+from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import numbers
 
 DOCUMENTATION = r"""
 name: prometheus
@@ -95,6 +97,13 @@ def _dump(structure: object, dumper: type[yaml.SafeDumper]) -> str:
     return text if LINE_BREAKS.isdisjoint(text) else dump(allow_unicode=False)
 
 
+def differences(version: object) -> dict[str, Any]:
+    """Return what versions.yml says of a version: its last row that is not newer."""
+    table = pins("prometheus_differences")
+    known = [row for since, row in table.items() if numbers(since) <= numbers(str(version))]
+    return known[-1] if known else next(iter(table.values()))
+
+
 def to_yaml(structure: object) -> str:
     """Write a structure in its own order, one line per value."""
     return _dump(structure, _OneLine)
@@ -119,6 +128,37 @@ def jobs(own: Iterable[Mapping], theirs: Iterable[Mapping]) -> list[dict]:
         else:
             others.append(dict(job))
     return [*found.values(), *others]
+
+
+def sharded(scrapes: Iterable[Mapping], shards: int, shard: int) -> list[dict]:
+    """Return scrape jobs, that of our exporters with one part of its targets.
+
+    By the address, after whatever the operator's own relabelling made of it.
+    """
+    rules = [
+        {
+            "source_labels": ["__address__"],
+            "modulus": shards,
+            "target_label": "__tmp_shard",
+            "action": "hashmod",
+        },
+        {"source_labels": ["__tmp_shard"], "regex": str(shard), "action": "keep"},
+    ]
+    found = [dict(job) for job in scrapes]
+    for job in found:
+        if shards > 1 and job["job_name"] == JOB:
+            job["relabel_configs"] = [*job.get("relabel_configs", []), *rules]
+    return found
+
+
+def shard_faults(shards: int, shard: int) -> list[str]:
+    """Say why a host cannot be this shard of so many."""
+    if shards < 1:
+        return [f"prometheus_shards must be 1 or more, not {shards}"]
+    if not 0 <= shard < shards:
+        told = f"of prometheus_shards: {shards} they are 0 to {shards - 1}"
+        return [f"prometheus_shard is {shard}, and {told}"]
+    return []
 
 
 def arguments(flags: Mapping) -> list[str]:
@@ -276,12 +316,15 @@ class FilterModule:
         return {
             "prometheus_alert_faults": alert_faults,
             "prometheus_arguments": arguments,
+            "prometheus_differences": differences,
             "prometheus_exported_files": exported_files,
             "prometheus_exported_rules": exported_rules,
             "prometheus_flag_faults": flag_faults,
             "prometheus_jobs": jobs,
             "prometheus_pattern_faults": pattern_faults,
             "prometheus_rule_file_faults": rule_file_faults,
+            "prometheus_shard_faults": shard_faults,
+            "prometheus_sharded": sharded,
             "prometheus_url_faults": url_faults,
             "prometheus_user_faults": user_faults,
             "prometheus_yaml": to_yaml,

@@ -29,6 +29,8 @@ PAUSE = 0.5
 RELOAD_SECONDS = 600
 JOURNAL_LINES = 10
 JOURNAL_SECONDS = 10
+# Beside the data: which version wrote them.
+DATA_RECORD = "linmonitor-version.json"
 # systemd's words for a process that failed.
 ENDED = "Main process exited"
 
@@ -73,6 +75,11 @@ def without(words: str, hidden: List[str]) -> str:
             quoted = r"(?<=[\"'`])%s(?=[\\\"'`])" % re.escape(shown)
             words = re.sub(quoted, HIDDEN, words)
     return words
+
+
+def numbers(version: str) -> List[int]:
+    """Return the numbers of a version, which compare as versions do."""
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 class Fault(Exception):

@@ -83,6 +83,8 @@ KINDS: dict[str, Callable[[str], str]] = {
     "fingerprint": _like(r"[0-9A-Fa-f]{40}", "the 40 hexadecimal digits of a fingerprint"),
     "folder": _folder,
     "image": _like(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image, as debian:bookworm"),
+    # The end of a user's name, which has 32 characters at most.
+    "instance": _like(r"[a-z0-9][a-z0-9-]{0,9}", "at most 10 of a-z, 0-9 and -"),
     "line": _line,
     # Names are resolved later; what is neither name nor network is refused there.
     "network": _like(r"[A-Za-z0-9.:_/\[\]-]+", f"one of: {_address.SOURCES}"),

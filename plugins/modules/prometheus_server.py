@@ -20,6 +20,8 @@ description:
   - Where the server does not start, or does not take its configuration, files and unit of before
     come back, and with the unit its flags and its program. The message has the journal's last
     lines.
+  - O(data_dir) keeps, in C(linmonitor-version.json), which version wrote its data in a form that
+    older ones do not read. One that cannot read it is refused before anything changes.
   - Another run that is at work on the Prometheus of the host is waited for; with success this one
     lets go of the lock that M(linmonitor.stack.owned_files) took for it.
   - It is the prometheus role's own, so its messages name the role's variables.
@@ -39,12 +41,24 @@ options:
     description: What the host is called in messages.
     type: str
     required: true
+  record:
+    description: Whose files M(linmonitor.stack.owned_files) recorded and locked.
+    type: str
+    required: true
   service:
     description: Name of the unit, in C(/etc/systemd/system).
     type: str
     required: true
   unit:
     description: Text of the unit. Its server runs O(home)C(/prometheus).
+    type: str
+    required: true
+  version:
+    description: Version of the programs.
+    type: str
+    required: true
+  data_since:
+    description: The oldest version that reads what this O(version) writes.
     type: str
     required: true
   home:
@@ -114,8 +128,11 @@ EXAMPLES = r"""
 - name: Run Prometheus
   linmonitor.stack.prometheus_server:
     host: "{{ inventory_hostname }}"
+    record: prometheus
     service: linmonitor-prometheus.service
     unit: "{{ lookup('ansible.builtin.template', 'prometheus.service.j2') }}"
+    version: 2.37.8
+    data_since: "2.32"
     home: /opt/linmonitor/prometheus/2.37.8-release
     arguments:
       - --config.file=/etc/linmonitor/prometheus/prometheus.yml
@@ -252,6 +269,8 @@ class Deployment:
         self.files = {**self.params["files"], **self.secret_files}
         self.login = next(iter(self.params["web_users"].items()), None)
         self.server = self.server_at(self.params["url"], self.login)
+        self.data_record = os.path.join(self.params["data_dir"], _prometheus.DATA_RECORD)
+        self.written_by = self.read_data_record()
         self.entries = self.wanted()
         self.before = {e.path: present(e.path, e.content is None) for e in self.entries}
         self.changes = [entry for entry in self.entries if entry != self.before[entry.path]]
@@ -280,9 +299,13 @@ class Deployment:
         user, group = number(pwd.getpwnam, params["user"]), number(grp.getgrnam, params["group"])
         files = {os.path.join(top, name): text for name, text in self.files.items()}
         folders = sorted({top} | {os.path.dirname(path) for path in files})
+        data = [Entry(params["data_dir"], None, user, group, 0o750)]
+        if not self.agent():
+            text = json.dumps(self.to_be_written_by(), sort_keys=True) + "\n"
+            data.append(Entry(self.data_record, to_bytes(text), user, group, 0o640))
         return [
             *(Entry(folder, None, 0, group, 0o750) for folder in folders),
-            Entry(params["data_dir"], None, user, group, 0o750),
+            *data,
             *(Entry(path, to_bytes(text), 0, group, 0o640) for path, text in files.items()),
             Entry(self.unit.path, to_bytes(params["unit"]), 0, 0, 0o644),
         ]
@@ -293,6 +316,38 @@ class Deployment:
         return [os.path.join(self.params["config_dir"], name) for name in names]
 
     # --- before anything changes
+
+    def read_data_record(self) -> Dict[str, str]:
+        """Return which version wrote the data, and since which one they can be read.
+
+        Prometheus' own files do not tell: blocks and log of 2.37 and 3.5 have the same numbers of
+        their formats. Beside the data, because it goes where they go.
+        """
+        found = present(self.data_record)
+        nothing = {"version": "", "data_since": ""}
+        return json.loads(to_text(found.content)) if found else nothing
+
+    def to_be_written_by(self) -> Dict[str, str]:
+        """Return the record as it is to be: the newest form that was ever written stays."""
+        wanted = {name: self.params[name] for name in ("version", "data_since")}
+        known = _prometheus.numbers(self.written_by["data_since"])
+        return self.written_by if known >= _prometheus.numbers(wanted["data_since"]) else wanted
+
+    def check_data(self) -> None:
+        """Refuse a version that cannot read what is there."""
+        since, version = self.written_by["data_since"], self.params["version"]
+        if self.agent() or _prometheus.numbers(version) >= _prometheus.numbers(since):
+            return
+        raise Fault(
+            "The data of %s in %s were written by Prometheus %s and can be read from %s on; "
+            "prometheus_version is %s. Nothing was changed. Set prometheus_version to %s or newer, "
+            "or prometheus_data_dir to another folder, where samples begin anew. Or put a copy of "
+            "the data from before %s in their place, without %s."
+            % (
+                self.params["host"], self.params["data_dir"], self.written_by["version"], since,
+                version, since, self.written_by["version"], _prometheus.DATA_RECORD,
+            )
+        )  # fmt: skip
 
     def check(self) -> None:
         """Let the programs say what they think of files and flags, at a place of their own."""
@@ -387,6 +442,7 @@ class Deployment:
     def run(self) -> Dict[str, Any]:
         """Run the server with these files, or with those of before."""
         began = time.time()
+        self.check_data()
         self.check()
         try:
             action = self.action()
@@ -490,7 +546,7 @@ def turn(module: AnsibleModule) -> ContextManager[Optional[_lock.Lock]]:
     return (
         contextlib.nullcontext()
         if module.check_mode
-        else _lock.Lock("prometheus", module.params["run"])
+        else _lock.Lock(module.params["record"], module.params["run"])
     )
 
 
@@ -501,8 +557,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "host": text,
+            "record": text,
             "service": text,
             "unit": text,
+            "version": text,
+            "data_since": text,
             "home": path,
             "arguments": {"type": "list", "elements": "str", "required": True},
             "config_dir": path,

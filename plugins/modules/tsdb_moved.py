@@ -70,10 +70,11 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
+from ansible_collections.linmonitor.stack.plugins.module_utils import _prometheus
 
 BLOCK = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}(\.tmp-for-(creation|deletion))?$")
 # In the order in which they go: without its log a database would start empty.
-OTHERS = ("snapshots", "chunks_head", "wbl", "wal")
+OTHERS = ("snapshots", "chunks_head", "wbl", "wal", _prometheus.DATA_RECORD)
 # Made anew at each start.
 PASSING = ("lock", "queries.active")
 

@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every query and rule against the real Prometheus 2.37.8, fed by the stand-in exporter."""
+"""Every query and rule against each real Prometheus, fed by the stand-in exporter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dashboards import rules
 from tests.dashboards import reading
 from tests.dashboards.api import Prometheus, Window
 from tests.lab.hosts import LabError
-from tests.lab.prometheus import tool
+from tests.lab.prometheus import VERSION, to_be_had, tool
 
 from .live import answers, unhealthy
 from .promql import selectors
@@ -56,21 +56,27 @@ def _configuration(port: int, target: str, node: bool) -> dict:
     }
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["with node_exporter", "without"])
+# Without node_exporter on one version: what a host lacks is nothing that versions differ in.
+SERVERS = [(version, True) for version in to_be_had()] + [(VERSION, False)]
+NAMES = [f"{version}{'' if node else ' without node_exporter'}" for version, node in SERVERS]
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=NAMES)
 def server(request, tmp_path_factory):
     """Return a Prometheus whose rules follow each other in seconds, and what it lacks."""
     folder = tmp_path_factory.mktemp("prometheus")
+    version, node = request.param
     try:
-        binary = tool("prometheus")
+        binary = tool("prometheus", version)
     except LabError as error:
-        pytest.fail(str(error))
+        (pytest.fail if version == VERSION else pytest.skip)(str(error))
     standin = serve(rules.ROOT / "files/bpf")
     threading.Thread(target=standin.serve_forever, daemon=True).start()
     port = _free_port()
     for file in rules.write(folder, changes={name: {"hold": "0s"} for name in rules.settings()}):
         file.write_text(re.sub(r"\b(30s|1m)\b", "1s", file.read_text()))
     target = f"127.0.0.1:{standin.server_port}"
-    configuration = _configuration(port, target, request.param)
+    configuration = _configuration(port, target, node)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -84,7 +90,7 @@ def server(request, tmp_path_factory):
         )
     yield (
         Prometheus(f"http://127.0.0.1:{port}"),
-        EMPTY | (set() if request.param else reading.of_node()),
+        EMPTY | (set() if node else reading.of_node()),
     )
     process.terminate()
     process.wait(timeout=30)

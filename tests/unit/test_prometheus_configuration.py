@@ -126,6 +126,15 @@ def test_a_job_of_our_name_changes_ours(rendered):
     assert found["file_sd_configs"] == [{"files": ["targets/ebpf_exporter.json"]}]
 
 
+def test_a_shard_has_its_part_of_our_targets(rendered):
+    (hashed, kept) = job(rendered, "sharded", "ebpf_exporter")["relabel_configs"]
+    assert (hashed["action"], hashed["modulus"]) == ("hashmod", 3)
+    assert (kept["action"], kept["regex"]) == ("keep", "1")
+    for name in ("mine", "prometheus"):
+        assert "relabel_configs" not in job(rendered, "sharded", name)
+    assert "relabel_configs" not in job(rendered, "defaults", "ebpf_exporter")
+
+
 def test_alerts_on_alertmanagers_come_with_them(rendered):
     for case, known in (("everything", True), ("defaults", False)):
         text = (rendered / case / "rules/alerts.yml").read_text()

@@ -8,6 +8,7 @@ tests/faults does the same to a real server.
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import time
@@ -76,7 +77,7 @@ class World:
         return entry and entry._replace(owner=self.owner(path), group=self.group(path))
 
     def owner(self, path):
-        return os.getuid() if path.endswith("data") else 0
+        return os.getuid() if "/data" in path else 0
 
     def group(self, path):
         return 0 if path.endswith(SERVICE) else os.getgid()
@@ -125,10 +126,12 @@ def deploy(run, world):
     """Return a function that runs the module with some settings."""
 
     def call(unit="works", config="good", rules="good", web="", arguments=(), **more):
+        more = {"version": "2.37.8", "data_since": "2.32"} | more
         world.done.clear()
         return run(
             prometheus_server,
             host="box",
+            record="prometheus",
             service=SERVICE,
             unit=unit,
             home=str(world.folder / "home"),
@@ -259,7 +262,8 @@ def test_check_mode_says_what_would_be_and_does_nothing(deploy, world):
     said = deploy(config="a: configuration", _ansible_check_mode=True, **nobody)
     assert (said["action"], said["changed"]) == ("started", True)
     shown = {entry["after"] for entry in said["diff"]}
-    assert shown == {"works", "good", "[]", "", f"a: {_prometheus.HIDDEN}"}
+    record = '{"data_since": "2.32", "version": "2.37.8"}\n'
+    assert shown == {"works", "good", "[]", "", f"a: {_prometheus.HIDDEN}", record}
     assert not world.file.exists()
     assert world.done == []
 
@@ -272,6 +276,57 @@ def test_the_address_of_before_is_asked_when_going_back(deploy, world, monkeypat
     deploy(unit="# Answers at https://127.0.0.1:8/x\n")
     deploy(unit="# Answers at http://127.0.0.1:9\nfails")
     assert asked[-1] == "https://127.0.0.1:8/x/-/ready"
+
+
+THREE = {"version": "3.5.3", "data_since": "2.55"}
+
+
+def written_by(world):
+    return json.loads((world.folder / "data/linmonitor-version.json").read_text())
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("version", ["2.37.8", "2.54.1", "2.6.0"])
+def test_a_version_that_cannot_read_the_data_is_refused(deploy, world, version, check):
+    deploy(**THREE)
+    said = deploy(version=version, unit="other", _ansible_check_mode=check)
+    assert said["failed"]
+    assert "written by Prometheus 3.5.3 and can be read from 2.55 on" in said["msg"]
+    assert f"prometheus_version is {version}" in said["msg"]
+    for way in ("prometheus_version to 2.55", "prometheus_data_dir", "linmonitor-version.json"):
+        assert way in said["msg"]
+    assert (world.done, world.unit, written_by(world)) == ([], "works", THREE)
+
+
+def test_one_that_can_read_it_does_not_hide_what_newer_ones_wrote(deploy, world):
+    deploy(**THREE)
+    assert not deploy(version="2.55.1", unit="other").get("failed")
+    assert written_by(world) == THREE
+    assert deploy(version="2.53.3")["failed"]
+
+
+def test_the_record_is_written_once_on_the_way_up(deploy, world):
+    deploy()
+    assert written_by(world)["version"] == "2.37.8"
+    deploy(version="2.55.1")
+    assert written_by(world)["version"] == "2.37.8"
+    deploy(**THREE)
+    assert written_by(world) == THREE
+    assert not deploy(**THREE | {"version": "3.9.0"})["changed"]
+
+
+def test_what_did_not_start_has_written_nothing(deploy, world):
+    deploy()
+    assert deploy(unit="fails", **THREE)["failed"]
+    assert written_by(world)["data_since"] == "2.32"
+    assert not deploy().get("failed")
+
+
+def test_an_agent_s_log_is_no_time_series(deploy, world):
+    agent = ["--storage.agent.path=/absent"]
+    deploy(arguments=agent, **THREE)
+    assert not (world.folder / "data/linmonitor-version.json").exists()
+    assert not deploy(arguments=agent, unit="other").get("failed")
 
 
 def test_flags_that_the_program_does_not_take_change_nothing(deploy, world):

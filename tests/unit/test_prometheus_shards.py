@@ -1,0 +1,90 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each target has one shard, in our sum and in what Prometheus makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.linmonitor.stack.plugins.filter import prometheus
+
+from tests.lab.prometheus import tool
+
+ADDRESSES = [f"10.0.{i % 7}.{i}:9435" for i in range(1, 101)] + ["[fd00::1]:9435", "web1:9435"]
+SHARDS = 3
+
+
+def reckoned(address: str, shards: int) -> int:
+    """Return the shard of an address: the lower half of its MD5, as Prometheus documents it."""
+    return int.from_bytes(hashlib.md5(address.encode()).digest()[8:], "big") % shards
+
+
+def asked(folder: Path, shard: int) -> subprocess.Popen:
+    """Start Prometheus' own program on a shard; it waits for targets until its time is over."""
+    (folder / "targets.json").write_text(json.dumps([{"targets": ADDRESSES}]))
+    job = {"job_name": "ebpf_exporter", "file_sd_configs": [{"files": ["targets.json"]}]}
+    configuration = {"scrape_configs": prometheus.sharded([job], SHARDS, shard)}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    command = [tool("promtool"), "check", "service-discovery", "--timeout=10s"]
+    return subprocess.Popen(
+        [*command, folder / "prometheus.yml", "ebpf_exporter"], stdout=subprocess.PIPE, text=True
+    )
+
+
+def kept(process: subprocess.Popen) -> set[str]:
+    """Return the addresses that it keeps."""
+    found = [one for one in json.loads(process.communicate()[0]) if one.get("labels")]
+    return {one["labels"]["__address__"] for one in found}
+
+
+def test_shards_are_disjoint_and_complete_and_those_that_were_reckoned(tmp_path):
+    folders = [tmp_path / str(shard) for shard in range(SHARDS)]
+    for folder in folders:
+        folder.mkdir()
+    processes = [asked(folder, shard) for shard, folder in enumerate(folders)]
+    shards = [kept(process) for process in processes]
+    assert sum(map(len, shards)) == len(ADDRESSES)
+    assert set.union(*shards) == set(ADDRESSES)
+    for shard, addresses in enumerate(shards):
+        assert {reckoned(address, SHARDS) for address in addresses} == {shard}
+    # Some luck is in it: no shard is nearly empty, or nearly all.
+    assert min(map(len, shards)) > len(ADDRESSES) / SHARDS / 2
+
+
+def test_one_server_has_no_shards():
+    job = {"job_name": "ebpf_exporter"}
+    assert prometheus.sharded([job], 1, 0) == [job]
+
+
+def test_other_jobs_are_their_owner_s():
+    job = {"job_name": "mine"}
+    assert prometheus.sharded([job], 3, 1) == [job]
+
+
+def test_the_operator_s_own_relabelling_comes_first():
+    own = {"target_label": "a", "replacement": "b"}
+    (job,) = prometheus.sharded([{"job_name": "ebpf_exporter", "relabel_configs": [own]}], 2, 1)
+    assert job["relabel_configs"][0] == own
+    assert [rule.get("action") for rule in job["relabel_configs"]] == [None, "hashmod", "keep"]
+
+
+@pytest.mark.parametrize(
+    ("shards", "shard", "said"),
+    [
+        (3, 2, ""),
+        (1, 0, ""),
+        (3, 3, "prometheus_shard is 3, and of prometheus_shards: 3 they are 0 to 2"),
+        (3, -1, "0 to 2"),
+        (1, 1, "0 to 0"),
+        (0, 0, "prometheus_shards must be 1 or more, not 0"),
+    ],
+)
+def test_what_cannot_be_is_said(shards, shard, said):
+    found = prometheus.shard_faults(shards, shard)
+    assert bool(found) is bool(said)
+    assert said in "".join(found)
