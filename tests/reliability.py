@@ -89,7 +89,7 @@ def page(tests: dict[str, dict[str, Any]]) -> str:
     when = f"They ran on {' and '.join(days)}, of commit {', '.join(commits)}"
     parts = [HEAD.format(when=when)]
     for room, title in ROOMS.items():
-        there = [one for name, one in tests.items() if name.startswith(room)]
+        there = [one for name, one in sorted(tests.items()) if name.startswith(room)]
         if there:
             parts.append(f"## {title}\n\n{table(there)}")
     return "\n".join(parts)

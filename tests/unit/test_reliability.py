@@ -64,3 +64,11 @@ def test_the_marker_is_recorded_with_parameters(pytester, monkeypatch):
         {"tried": "a y, why", "held": "b", "times": 3, "passed": False},
     ]
     assert json.dumps(found)
+
+
+def test_the_page_that_is_committed_has_lost_nothing():
+    rows = [
+        line for line in reliability.PAGE.read_text().splitlines() if line.endswith(" nothing |")
+    ]
+    assert len(rows) >= 50
+    assert "failed**" not in reliability.PAGE.read_text()
