@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.lab import prometheus
 from tests.lab.monitor import Monitor
@@ -236,6 +237,28 @@ def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Host) -> No
             assert time.monotonic() < deadline, monitor.run("journalctl --lines=20")
             time.sleep(0.2)
     assert "changed=0" in monitor.deploy()
+
+
+def test_hosts_of_any_name_are_instances_of_that_name(
+    monitor: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own, other = "0x1f", 'it\'s "a:b": {c} \u65e5 #1'
+    known = yaml.safe_load(monitor.lab.inventory.read_text())["all"]
+    box = known["hosts"]["box"]
+    known["hosts"] = {own: box, other: {"ebpf_exporter_scrape_address": "192.0.2.9"}}
+    known["children"] = {
+        "linmonitor_prometheus": {"hosts": {own: {}}},
+        "linmonitor_targets": {"hosts": {other: {}}},
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": known}))
+    monkeypatch.setattr(monitor, "inventories", [inventory])
+    for words in ("failed=0", "changed=0"):
+        status, output = monitor.play(ANSIBLE_RUN_TAGS="prometheus")
+        assert status == 0, output[-3000:]
+        assert words in output
+    found = {one["labels"]["instance"] for one in monitor.ask("targets")["activeTargets"]}
+    assert found == {own, other}
 
 
 SECRET = "quite-a-Secret"
