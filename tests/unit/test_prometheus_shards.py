@@ -30,10 +30,9 @@ def asked(folder: Path, shard: int) -> subprocess.Popen:
     job = {"job_name": "ebpf_exporter", "file_sd_configs": [{"files": ["targets.json"]}]}
     configuration = {"scrape_configs": prometheus.sharded([job], SHARDS, shard)}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    command = [tool("promtool"), "check", "service-discovery", "--timeout=10s"]
-    return subprocess.Popen(
-        [*command, folder / "prometheus.yml", "ebpf_exporter"], stdout=subprocess.PIPE, text=True
-    )
+    command = [str(tool("promtool")), "check", "service-discovery", "--timeout=10s"]
+    command += [str(folder / "prometheus.yml"), "ebpf_exporter"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def kept(process: subprocess.Popen) -> set[str]:
