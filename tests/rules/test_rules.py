@@ -14,7 +14,7 @@ import yaml
 
 from dashboards import rules
 from tests.lab.hosts import LabError
-from tests.lab.prometheus import VERSION, to_be_had, tool
+from tests.lab.prometheus import tool
 
 HERE = Path(__file__).parent
 # promtool makes a database for each case, and would wait for the disk.
@@ -45,7 +45,7 @@ def promtool() -> Path:
 def run(promtool, tmp_path):
     """Return a function that runs promtool over the rendered rules and returns its result."""
 
-    def execute(*words, tests: list[dict] | None = None, promtool: Path = promtool, **choices):
+    def execute(*words, tests: list[dict] | None = None, **choices):
         files = rules.write(tmp_path, **({"names": NAMES} | choices))
         if tests is None:
             arguments = [*words, *files]
@@ -132,23 +132,6 @@ def _recording_test(name: str) -> dict:
 def test_recording(run, name):
     code, said = run("test", "rules", tests=[_recording_test(name)])
     assert code == 0, said
-
-
-@pytest.mark.parametrize("version", [one for one in to_be_had() if one != VERSION])
-def test_other_versions_say_the_same(run, version):
-    """All rules, and every case above, in one run each."""
-    try:
-        promtool = tool("promtool", version)
-    except LabError as error:
-        pytest.skip(str(error))
-    code, said = run("check", "rules", "--lint-fatal", promtool=promtool)
-    assert (code, said.count("SUCCESS")) == (0, 2), said
-    cases = [_alert_test(name, kind) for name, kinds in ALERT_CASES.items() for kind in kinds]
-    cases += [_recording_test(name) for name in RECORDING_CASES]
-    code, said = run("test", "rules", tests=cases, promtool=promtool)
-    assert code == 0, said
-    cases[0]["alert_rule_test"][0]["exp_alerts"] = [{"exp_labels": {"never": "seen"}}]
-    assert run("test", "rules", tests=cases[:1], promtool=promtool)[0] != 0
 
 
 def test_each_recording_rule_has_a_value_check():
