@@ -114,8 +114,8 @@ def machine(root: str) -> str:
 def os_release(root: str) -> Dict[str, str]:
     """Return what a system says of itself; nothing where it says nothing."""
     lines = (text(root, "/etc/os-release") or "").splitlines()
-    pairs = [line.partition("=") for line in lines if "=" in line]
-    return {key: value.strip("\"'") for key, _, value in pairs}
+    pairs = [line.split("=", 1) for line in lines if "=" in line]
+    return {key: value.strip("\"'") for key, value in pairs}
 
 
 def version(kernel_release: str) -> Tuple[int, ...]:
