@@ -42,14 +42,10 @@ def executions(log: str) -> dict[str, tuple[int, int]]:
     return {role: (modules[role], commands[role]) for role in commands}
 
 
-def play(inventory: Path, **environment: str) -> str:
-    """Deploy; return the output, and refuse to go on after a failure."""
-    environment = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), **environment}
+def run(program: str, *arguments: str, **environment: str) -> str:
+    """Run a program of this environment; return the output, and refuse to go on after a failure."""
     done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(inventory),
-            "--extra-vars", json.dumps(prometheus.handed_in()), "site.yml",
-        ],
+        [str(Path(sys.executable).with_name(program)), *arguments],
         cwd=CHECKOUT, env=os.environ | environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
@@ -58,29 +54,23 @@ def play(inventory: Path, **environment: str) -> str:
     return done.stdout
 
 
+def play(inventory: Path, **environment: str) -> str:
+    """Deploy; return the output."""
+    extra = json.dumps(prometheus.handed_in())
+    options = ("--inventory", str(inventory), "--extra-vars", extra)
+    environment = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), **environment}
+    return run("ansible-playbook", *options, "site.yml", **environment)
+
+
 def converged_scenario(name: str) -> str:
     """Converge a scenario of molecule twice; return the output of the second time."""
-
-    def molecule(step: str, *arguments: str) -> str:
-        environment = {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("molecule")), step, "--scenario-name", name,
-                *(("--", *arguments) if arguments else ()),
-            ],
-            cwd=CHECKOUT, env=os.environ | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise SystemExit(done.stdout[-3000:])
-        return done.stdout
-
     try:
         for step in ("create", "prepare", "converge"):
-            molecule(step)
-        return molecule("converge", "-vvv")
+            run("molecule", step, "--scenario-name", name)
+        again = ("converge", "--scenario-name", name, "--", "-vvv")
+        return run("molecule", *again, ANSIBLE_DISPLAY_SKIPPED_HOSTS="true")
     finally:
-        molecule("destroy")
+        run("molecule", "destroy", "--scenario-name", name)
 
 
 def main() -> int:
