@@ -12,7 +12,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 # As AnsibleModule.run_command: exit status, output, errors.
 Run = Callable[[List[str]], Tuple[int, str, str]]
@@ -75,6 +75,11 @@ def without(words: str, hidden: List[str]) -> str:
             quoted = r"(?<=[\"'`])%s(?=[\\\"'`])" % re.escape(shown)
             words = re.sub(quoted, HIDDEN, words)
     return words
+
+
+def without_values_of(words: str, configurations: Iterable[str]) -> str:
+    """Return words without what only the configurations may say."""
+    return without(words, [value for text in configurations for value in view(text)[1]])
 
 
 def numbers(version: str) -> List[int]:

@@ -198,8 +198,7 @@ class Deployment:
 
     def clean(self, words: str) -> str:
         """Return words without what only the files may say."""
-        hidden = [value for text in self.secrets.values() for value in _prometheus.view(text)[1]]
-        return _prometheus.without(words, hidden)
+        return _prometheus.without_values_of(words, self.secrets.values())
 
     def action(self) -> str:
         """Return what has to be done to the service for it to run what is wanted."""

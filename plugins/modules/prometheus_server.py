@@ -407,9 +407,7 @@ class Deployment:
 
     def clean(self, words: str) -> str:
         """Return words without what only the files may say."""
-        texts = self.secret_files.values()
-        hidden = [value for text in texts for value in _prometheus.view(text)[1]]
-        return _prometheus.without(words, hidden)
+        return _prometheus.without_values_of(words, self.secret_files.values())
 
     def action(self) -> str:
         """Return what has to be done to the server for it to run what is wanted."""
