@@ -4,23 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.plugins.action import ActionBase
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _turn
 
-MODULE = "linmonitor.stack.owned_files"
 
-
-class ActionModule(ActionBase):
+class ActionModule(_turn.ActionInTurn):
     """Runs the module."""
 
-    TRANSFERS_FILES = False
-
-    def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict[str, Any]:
-        """Return what the module says."""
-        result = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        name = str(arguments.get("name", ""))
-        result.update(_turn.in_turn(self, MODULE, name, arguments, task_vars or {}))
-        return result
+    MODULE = "linmonitor.stack.owned_files"
+    LOCK_NAMED_BY = "name"

@@ -109,3 +109,19 @@ def in_turn(action: ActionBase, module: str, name: str, arguments: dict, known: 
             wait = f"This one waits up to {PATIENCE_SECONDS} s for its end."
             display.warning(f"{_words(name, host, holder)} {wait}")
         time.sleep(PAUSE_SECONDS)
+
+
+class ActionInTurn(ActionBase):
+    """Runs a module in turn, under the lock that an argument of the module names."""
+
+    TRANSFERS_FILES = False
+    MODULE = ""
+    LOCK_NAMED_BY = ""
+
+    def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict[str, Any]:
+        """Return what the module says."""
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        name = str(arguments.get(self.LOCK_NAMED_BY, ""))
+        result.update(in_turn(self, self.MODULE, name, arguments, task_vars or {}))
+        return result
