@@ -37,6 +37,11 @@ GUEST_FILES = {
     },
     "/usr/lib/tmpfiles.d": {},
 }
+# The machine's processors take turns. Where each has a thread of its own, one may go on with an
+# instruction that another has changed meanwhile, as it does where a program comes or goes: then the
+# machine crashes, or does nothing but the breakpoint that was there for a moment of the change.
+# Turns are faster, too: a processor that waits for another one does not keep one of this machine's.
+EMULATOR = "-accel tcg,thread=single"
 # Puts folders in the places of others in a mount namespace of its own, so that this machine keeps
 # its files: `sh -c HIDE hide FOLDER TARGET FOLDER TARGET … -- COMMAND`.
 HIDE = """
@@ -107,8 +112,8 @@ class BootImage:
         # On its console, which ends in the log: why a kernel gave up, and nothing else.
         command = ["unshare", "--mount", "sh", "-c", HIDE, "hide", *guest_folders(), "--",
                    vng, "--verbose", "--append", "loglevel=2", "--run", self.image,
-                   "--disable-kvm", "--cpus", str(cpus), "--memory", "2G", "--rw",
-                   "--", str(script)]  # fmt: skip
+                   "--disable-kvm", f"--qemu-opts={EMULATOR}", "--cpus", str(cpus),
+                   "--memory", "2G", "--rw", "--", str(script)]  # fmt: skip
         environment = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
         return subprocess.Popen(
             [str(part) for part in command],

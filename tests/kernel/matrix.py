@@ -36,11 +36,6 @@ LIVE = "live"
 ALWAYS_SHORT = ("6.12-rt",)
 TIMEOUT = 1800  # seconds for one kernel, on a busy machine
 BOOT_TIMEOUT = 420
-# An emulated processor may run an instruction that another one is changing, and a kernel that
-# changes itself, while it boots or where a probe comes and goes, then crashes. While it boots
-# nothing of ours has run; later the run shows what the kernel said before it begins anew.
-BOOTS = 3
-RUNS = 2
 CONSOLE = 4000  # characters
 # Where a virtual machine has file systems of its own.
 HIDDEN = ("/tmp", "/run", "/var/tmp", "/var/cache", "/dev")
@@ -106,31 +101,8 @@ def has_begun(process: subprocess.Popen, began: Path) -> bool:
     return began.exists()
 
 
-def boot(kernel: kernels.BootImage, script: Path, log: Path, began: Path) -> subprocess.Popen:
-    """Boot a kernel until the script runs; a boot that ends before is tried again."""
-    for attempt in range(1, BOOTS + 1):
-        process = kernel.boot(script, log)
-        if has_begun(process, began):
-            break
-        end(process)
-        print(f"{kernel.release}: boot {attempt} of {BOOTS} did not reach the tests", flush=True)
-    return process
-
-
 def run_kernel(series: str, work: Path, options: str) -> dict:
-    """Run the guest on one kernel, again where the machine breaks off; return what it wrote."""
-    broken: list[str] = []
-    for attempt in range(1, RUNS + 1):
-        result, said = run_guest(series, work, options)
-        if not said or attempt == RUNS:
-            break
-        print(f"{series}: run {attempt} of {RUNS} broke off; the machine's last words:\n{said}")
-        broken.append(f"the machine broke off in run {attempt}")
-    return {**result, "disturbed": broken + result["disturbed"]}
-
-
-def run_guest(series: str, work: Path, options: str) -> tuple[dict, str]:
-    """Run the guest once; return what it wrote, and the last words of a machine that broke off."""
+    """Run the guest on one kernel; return what it wrote, and what the machine said at last."""
     out, script, log = (work / f"{series}.{kind}" for kind in ("json", "sh", "log"))
     options += " --live" if series == LIVE else ""
     options += " --short" if series in ALWAYS_SHORT else ""
@@ -139,22 +111,19 @@ def run_guest(series: str, work: Path, options: str) -> tuple[dict, str]:
     script.write_text(text, encoding="utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     began = time.monotonic()
-    begun = Path(f"{out}.began")
-    for left in (out, begun):
-        left.unlink(missing_ok=True)
     kernel = None if series == LIVE else kernels.fetch(series)
     if kernel:
-        process = boot(kernel, script, log, begun)
+        process = kernel.boot(script, log)
     else:
         with log.open("w") as file:
             process = subprocess.Popen(
                 [script], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
-    in_time = True
     try:
-        process.wait(timeout=TIMEOUT)
+        if has_begun(process, Path(f"{out}.began")):
+            process.wait(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        in_time = False
+        pass  # what it wrote says that it did not finish
     finally:
         end(process)
         if kernel:
@@ -166,9 +135,8 @@ def run_guest(series: str, work: Path, options: str) -> tuple[dict, str]:
     said = log.read_text(encoding="utf-8", errors="replace")[-CONSOLE:] if result["errors"] else ""
     seconds = time.monotonic() - began
     print(f"{series}: {result['kernel']}, {len(result['rows'])} rows, {seconds:.0f} s", flush=True)
-    broke_off = kernel and in_time and UNFINISHED in result["errors"]
     result["errors"] = [f"{result['kernel']}: {text}" for text in [*result["errors"], said] if text]
-    return result, said if broke_off else ""
+    return result
 
 
 def number(value: float) -> str:

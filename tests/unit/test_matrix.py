@@ -72,47 +72,19 @@ def test_case_without_a_row_of_what_it_proves_is_an_error(tmp_path, live, fails)
     assert [row.metric for row in lab.rows] == ["a_total"]
 
 
-@pytest.fixture
-def machines(monkeypatch, tmp_path):
-    """Let machines end as told, one run after the other: each with its errors."""
+@pytest.mark.parametrize("error", [UNFINISHED, "case: wrong"])
+def test_what_went_wrong_comes_with_the_last_words_of_the_machine(monkeypatch, tmp_path, error):
+    class Machine:
+        def boot(self, script, log):
+            result = {"kernel": "7.0", "rows": [{}], "disturbed": [], "errors": [error]}
+            (tmp_path / "7.0.json.began").touch()
+            (tmp_path / "7.0.json").write_text(json.dumps(result))
+            log.write_text("Kernel panic - not syncing: told to")
+            return subprocess.Popen(["true"], start_new_session=True)
 
-    def run(*ends):
-        left = iter(ends)
+        def unlink(self):
+            pass
 
-        class Machine:
-            release = "7.0"
-
-            def boot(self, script, log, cpus=2):
-                errors = next(left)
-                result = {"kernel": "7.0", "rows": [{}], "disturbed": [], "errors": errors}
-                (tmp_path / "7.0.json.began").touch()
-                (tmp_path / "7.0.json").write_text(json.dumps(result))
-                log.write_text("Kernel panic - not syncing: told to")
-                return subprocess.Popen(["true"], start_new_session=True)
-
-            def unlink(self):
-                pass
-
-        monkeypatch.setattr(matrix.kernels, "fetch", lambda series: Machine())
-        return matrix.run_kernel("7.0", tmp_path, "")
-
-    return run
-
-
-def test_a_machine_that_breaks_off_runs_again_and_the_run_says_so(machines, capsys):
-    result = machines([UNFINISHED], [])
-    assert result["errors"] == []
-    assert result["disturbed"] == ["the machine broke off in run 1"]
-    assert "Kernel panic - not syncing: told to" in capsys.readouterr().out
-
-
-def test_a_machine_that_breaks_off_twice_is_an_error_with_its_last_words(machines):
-    unfinished, said = machines([UNFINISHED], [UNFINISHED])["errors"]
-    assert unfinished == f"7.0: {UNFINISHED}"
-    assert said == "7.0: Kernel panic - not syncing: told to"
-
-
-def test_a_case_that_fails_is_no_machine_that_broke_off(machines):
-    result = machines(["case: wrong"])
-    assert result["errors"] == ["7.0: case: wrong", "7.0: Kernel panic - not syncing: told to"]
-    assert result["disturbed"] == []
+    monkeypatch.setattr(matrix.kernels, "fetch", lambda series: Machine())
+    errors = matrix.run_kernel("7.0", tmp_path, "")["errors"]
+    assert errors == [f"7.0: {error}", "7.0: Kernel panic - not syncing: told to"]
