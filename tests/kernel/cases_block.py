@@ -266,10 +266,11 @@ def own_disk(lab: Lab) -> None:
         # Others read too between a scrape and a look at the statistics.
         lab.check(CONFIG, metric, "own disk, 2 CPUs, 10,000 reads: count", inner[READS],
                   lambda d, m=metric: d.count(m, **labels),
-                  allowed=outer[READS] - inner[READS])  # fmt: skip
+                  allowed=outer[READS] - inner[READS], may_skip=True)  # fmt: skip
+    # The statistics' clock stops after the tracepoint, in which every exporter's program ran.
     lab.check(CONFIG, TOTAL, "own disk, 10,000 reads: sum, s (stat)", inner[READ_MS] / 1000,
               lambda d: d.sum(TOTAL, **labels),
-              allowed=(outer[READ_MS] - inner[READ_MS]) / 1000, relative=0.02)  # fmt: skip
+              allowed=(outer[READ_MS] - inner[READ_MS]) / 1000, relative=0.05)  # fmt: skip
 
 
 VM = (known_latency, operations, two_disks, ten_thousand_requests)
