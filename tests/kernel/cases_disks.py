@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import mmap
 import os
 import re
+import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,12 +27,11 @@ from .cases_block import (
     null_disks,
     read_direct,
 )
+from .exporter import SERVICE, Exporter
 from .lab import Lab, proves
 
 SYSTEM_BLOCK = Path("/sys/block")
 BLKRESETZONE = 0x40101283
-SG_IO, FROM_DEVICE, NO_DATA = 0x2285, -3, -1
-INQUIRY, TEST_UNIT_READY = 0x12, 0x00
 DM_SECTORS = 64 * 2048
 
 
@@ -132,43 +132,6 @@ def serial_number(lab: Lab) -> None:
     lab.check(CONFIG, LATENCY, "serial number, 50 times: count", 50,
               lambda d: d.count(LATENCY, **labels))  # fmt: skip
     not_longer(lab, "serial number, 50 times", seconds, **labels)
-
-
-def scsi_command(descriptor: int, operation: int, size: int) -> None:
-    """Send a six-byte SCSI command that answers with so many bytes."""
-    command = ctypes.create_string_buffer(bytes([operation, 0, 0, 0, size, 0]), 6)
-    sense, data = ctypes.create_string_buffer(32), ctypes.create_string_buffer(max(size, 1))
-    header = struct.pack(
-        "iiBBHIQQQIIi4xQBBBBHHiII4x", ord("S"), FROM_DEVICE if size else NO_DATA, 6, 32, 0, size,
-        *(ctypes.addressof(buffer) for buffer in (data, command, sense)),
-        10_000, 0, 0, 0, *[0] * 9,
-    )  # fmt: skip
-    fcntl.ioctl(descriptor, SG_IO, bytearray(header))
-
-
-@proves(LATENCY, TOTAL)
-def commands_of_the_driver(lab: Lab) -> None:
-    """Send SCSI commands with and without data to a disk, past the block layer's accounts."""
-    subprocess.run(["modprobe", "-a", "sd_mod", "scsi_debug"], check=True)
-    adapter = Path("/sys/bus/pseudo/drivers/scsi_debug")
-    deadline = time.monotonic() + 60
-    while not (found := list(adapter.glob("adapter*/host*/target*/*:*/block/*"))):
-        if time.monotonic() > deadline:
-            raise RuntimeError("scsi_debug made no disk")
-        time.sleep(0.5)
-    disk = found[0].name
-    read_direct(f"/dev/{disk}", 200, 8)
-    time.sleep(2)
-    descriptor = os.open(f"/dev/{disk}", os.O_RDWR)
-    with lab.measured():
-        seconds = timed(lambda: [scsi_command(descriptor, INQUIRY, 96) for _ in range(40)])
-        seconds += timed(lambda: [scsi_command(descriptor, TEST_UNIT_READY, 0) for _ in range(10)])
-    os.close(descriptor)
-    subprocess.run(["modprobe", "-r", "scsi_debug"], check=False)
-    labels = {"device": disk, "operation": "driver_in"}
-    case = "40 INQUIRY, 10 TEST UNIT READY"
-    lab.check(CONFIG, LATENCY, f"{case}: count", 50, lambda d: d.count(LATENCY, **labels))
-    not_longer(lab, case, seconds, **labels)
 
 
 @proves(LATENCY)
@@ -292,6 +255,80 @@ def nvme(backing: str) -> Iterator[tuple[str, str]]:
             folder.rmdir()
 
 
+NBD_SET_SOCK, NBD_SET_BLKSIZE, NBD_SET_SIZE, NBD_DO_IT, NBD_CLEAR_SOCK, NBD_DISCONNECT = (
+    0xAB00, 0xAB01, 0xAB02, 0xAB03, 0xAB04, 0xAB08
+)  # fmt: skip
+NBD_REQUEST, NBD_REPLY = 0x25609513, 0x67446698
+
+
+class HeldDisk:
+    """A disk that answers when it is told to: this process is its server."""
+
+    def __init__(self) -> None:
+        """Make the disk and answer at once for now."""
+        subprocess.run(["modprobe", "nbd", "nbds_max=1"], check=True)
+        self.name = "nbd0"
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.may_answer.set()
+        kernel, self.server = socket.socketpair()
+        self.device = os.open(f"/dev/{self.name}", os.O_RDWR)
+        for request, value in (
+            (NBD_SET_BLKSIZE, BLOCK),
+            (NBD_SET_SIZE, 1024 * BLOCK),
+            (NBD_SET_SOCK, kernel.fileno()),
+        ):
+            fcntl.ioctl(self.device, request, value)
+        self.kernel = kernel
+        for work in (self.answer, lambda: fcntl.ioctl(self.device, NBD_DO_IT)):
+            threading.Thread(target=work, daemon=True).start()
+        read_direct(f"/dev/{self.name}", 1, 1)
+        time.sleep(2)  # the kernel and udev look at the new disk
+
+    def answer(self) -> None:
+        """Answer each read with zeroes, when that may be, until the kernel disconnects."""
+        while header := self.server.recv(28, socket.MSG_WAITALL):
+            _, kind, handle, _, length = struct.unpack(">II8sQI", header)
+            if kind & 0xFFFF:
+                return
+            self.asked.set()
+            self.may_answer.wait()
+            self.server.sendall(struct.pack(">II8s", NBD_REPLY, 0, handle) + bytes(length))
+
+    def close(self) -> None:
+        """Take the disk away."""
+        fcntl.ioctl(self.device, NBD_DISCONNECT)
+        fcntl.ioctl(self.device, NBD_CLEAR_SOCK)
+        os.close(self.device)
+        subprocess.run(["modprobe", "-r", "nbd"], check=False)
+
+
+@proves(LATENCY, TOTAL)
+def under_way(lab: Lab) -> None:
+    """Start the exporter while a request is under way: it has no latency, and is not dropped."""
+    case = "a read under way when it starts"
+    with contextlib.closing(HeldDisk()) as disk:
+        labels = {"device": disk.name, "operation": "read"}
+        for variant in [e.variants[CONFIG] for e in lab.exporters if CONFIG in e.variants]:
+            disk.may_answer.clear()
+            disk.asked.clear()
+            reader = threading.Thread(target=read_direct, args=(f"/dev/{disk.name}", 1, 1))
+            reader.start()
+            disk.asked.wait()
+            late = Exporter(lab.artifact, {CONFIG: variant}, SERVICE, "late")
+            late.wait()
+            before = late.metrics()
+            disk.may_answer.set()
+            reader.join()
+            time.sleep(1)
+            lab.deltas = [(late, late.metrics() - before)]
+            late.stop()
+            for metric, truth in ((LATENCY, 0), (TOTAL, 1)):
+                lab.check(CONFIG, metric, f"{case}: count", truth,
+                          lambda d, m=metric: d.count(m, **labels))  # fmt: skip
+            lab.check(CONFIG, LATENCY, f"{case}: dropped", 0,
+                      lambda d: d.total("biolatency_dropped_total"))  # fmt: skip
+
+
 @proves()
 def hidden_path(lab: Lab) -> None:
     """Read an NVMe disk whose requests belong to a path that the kernel hides."""
@@ -326,11 +363,11 @@ def more_than_the_bound(lab: Lab) -> None:
 
 VM = (
     without_statistics,
-    commands_of_the_driver,
     zone_commands,
     swapped_disk,
     request_once,
     hidden_path,
+    under_way,
     more_than_the_bound,  # at last: cells are not given back
 )
 LIVE = (own_disk_without_statistics, serial_number)

@@ -173,7 +173,7 @@ class Exporter:
         listener.bind(str(self.socket))
         listener.listen()
         # The systemd protocol: the socket is file 3 and the process is named.
-        shell = ["sh", "-c", f'LISTEN_PID=$$ exec "$@" 3<&{listener.fileno()}', "exporter"]
+        shell = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0 </dev/null', "exporter"]
         self.log = self.folder / "log"
         self.process = subprocess.Popen(
             [
@@ -181,9 +181,9 @@ class Exporter:
                 *command(artifact, self.folder, variants, capabilities),
                 "--web.listen-address=fd://0",
             ],
+            stdin=listener,
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
-            pass_fds=[listener.fileno()],
             env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none", "LISTEN_FDS": "1"},
         )
         listener.close()

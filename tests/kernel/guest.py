@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import cases_block, cases_disks, cases_forecast, cases_tcp, net
+from . import cases_block, cases_disks, cases_forecast, cases_scsi, cases_tcp, net
 from .exporter import PERF_HOOKS, PREFIX, SERVICE, Exporter
 from .lab import UNFINISHED, Lab
 
@@ -26,7 +26,7 @@ from .lab import UNFINISHED, Lab
 NOT_HERE = {("6.1", "tcp-listen-overflows", "fentry")}
 ATTEMPTS = 4
 TRACEPOINTS = {"tp_btf", "raw_tp"}
-PARTS = (cases_block, cases_disks, cases_tcp, cases_forecast)
+PARTS = (cases_block, cases_scsi, cases_disks, cases_tcp, cases_forecast)
 
 
 def exporters(artifact: Path, live: bool) -> list[Exporter]:
