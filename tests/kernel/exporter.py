@@ -181,7 +181,7 @@ class Exporter:
                 *command(artifact, self.folder, variants, capabilities),
                 "--web.listen-address=fd://0",
             ],
-            stdin=listener,
+            stdin=listener.fileno(),
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
             env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none", "LISTEN_FDS": "1"},
