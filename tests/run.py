@@ -56,6 +56,7 @@ SCENARIOS = {
     "grafana-foreign": 9,
 }
 FOLDERS = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
+RACES = ("--kernel", "5.10", "--kernel", "6.1", "--only", "two_disks|ten_thousand|errors_taken")
 # In the order of what they are worth.
 PARTS: dict[str, Part] = {
     "lint": Part(
@@ -86,6 +87,8 @@ PARTS: dict[str, Part] = {
     "prometheus": Part(12, [["pytest", "--quiet", "tests/prometheus"]]),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
+    # What two processors do to each other, which those that take turns do not meet.
+    "races": Part(8, [on_artifact("tests.kernel.matrix", "--races", *RACES)]),
     "boot": Part(12, [["pytest", "--quiet", "tests/boot"]]),
     "builds": Part(10, [["pytest", "--quiet", "-s", "tests/builds"]]),
     "compilers": Part(12, [["pytest", "--quiet", "tests/compilers"]]),

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.lab.debian import Archive, run
+
+from . import emulator
 
 # What the suite that moves on has, whatever its number is today.
 NEWEST = "newest"
@@ -37,11 +40,6 @@ GUEST_FILES = {
     },
     "/usr/lib/tmpfiles.d": {},
 }
-# The machine's processors take turns. Where each has a thread of its own, one may go on with an
-# instruction that another has changed meanwhile, as it does where a program comes or goes: then the
-# machine crashes, or does nothing but the breakpoint that was there for a moment of the change.
-# Turns are faster, too: a processor that waits for another one does not keep one of this machine's.
-EMULATOR = "-accel tcg,thread=single"
 # Puts folders in the places of others in a mount namespace of its own, so that this machine keeps
 # its files: `sh -c HIDE hide FOLDER TARGET FOLDER TARGET … -- COMMAND`.
 HIDE = """
@@ -101,8 +99,8 @@ class BootImage:
         beside = self.modules / "vmlinuz"
         self.image = beside if beside.exists() else root / "boot" / f"vmlinuz-{self.release}"
 
-    def boot(self, script: Path, log: Path, cpus: int = 2) -> subprocess.Popen:
-        """Start a script in a virtual machine whose root is this machine's own."""
+    def boot(self, script: Path, log: Path, at_once: bool = False) -> subprocess.Popen:
+        """Start a script in a virtual machine with two processors and the root of this machine."""
         link = MODULES / self.release
         if not link.exists():
             MODULES.mkdir(exist_ok=True)
@@ -112,8 +110,9 @@ class BootImage:
         # On its console, which ends in the log: why a kernel gave up, and nothing else.
         command = ["unshare", "--mount", "sh", "-c", HIDE, "hide", *guest_folders(), "--",
                    vng, "--verbose", "--append", "loglevel=2", "--run", self.image,
-                   "--disable-kvm", f"--qemu-opts={EMULATOR}", "--cpus", str(cpus),
-                   "--memory", "2G", "--rw", "--", str(script)]  # fmt: skip
+                   *(emulator.at_once(cache()) if at_once else emulator.by_turns()),
+                   "--disable-kvm", "--cpus", "2", "--memory", "2G",
+                   "--rw", "--", str(script)]  # fmt: skip
         environment = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
         return subprocess.Popen(
             [str(part) for part in command],
@@ -149,10 +148,8 @@ def fetch(series: str) -> BootImage:
     root = home / release
     if not root.exists():
         unpacked = home / "unpacked"
-        run("rm", "-rf", str(unpacked))
-        for package in archive.download(names):
-            run("dpkg", "-x", str(package), str(unpacked))
-            package.unlink()
+        shutil.rmtree(unpacked, ignore_errors=True)
+        archive.unpack(names, unpacked)
         kernel = BootImage(unpacked)
         run("depmod", "-b", str(kernel.modules.parents[2]), kernel.release)
         unpacked.rename(root)

@@ -9,6 +9,7 @@ hashes.
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,3 +73,12 @@ class Archive:
         """Download packages; apt checks their hashes."""
         self.apt("apt-get", "download", *packages)
         return list(self.folder.glob("*.deb"))
+
+    def unpack(self, packages: list[str], folder: Path) -> None:
+        """Unpack packages to a folder, which comes when all of them are in it."""
+        draft = folder.with_name(f"{folder.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        for package in self.download(packages):
+            run("dpkg", "-x", str(package), str(draft))
+            package.unlink()
+        draft.rename(folder)

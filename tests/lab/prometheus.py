@@ -105,11 +105,9 @@ def unpacked(suite: str, packed: Path) -> None:
         try:
             archive = Archive([suite], Path(scratch, "apt"))
             archive.apt("apt-get", "update")
-            packages = archive.download(list(PROGRAMS))
+            archive.unpack(list(PROGRAMS), Path(scratch, "root"))
         except (RuntimeError, LookupError, FileNotFoundError) as error:
             raise LabError(f"Debian's {suite} gave no packages: {error}") from error
-        for package in packages:
-            run("dpkg", "--extract", str(package), f"{scratch}/root")
         for name in PROGRAMS:
             shutil.copy(Path(scratch, "root/usr/bin", name), packed / name)
 

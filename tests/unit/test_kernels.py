@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.kernel import guest, kernels, matrix
+from tests.kernel import emulator, guest, kernels, matrix
 from tests.lab import debian
 
 SOURCES = Path(__file__).parents[2] / "files/bpf"
@@ -125,3 +125,24 @@ def test_short_runs_one_case_for_each_program(kind):
     proved = {metric for case in chosen for metric in case.proves}
     if kind == "VM":
         assert all(names & proved for names in METRICS.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "known"), [("8.0.4 (Debian)", False), ("8.1.0", True), ("10.0.2", True)]
+)
+def test_a_qemu_that_is_too_old_gives_way_to_a_newer_one(monkeypatch, tmp_path, said, known):
+    fetched = []
+    monkeypatch.setattr(emulator.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(emulator, "run", lambda *command: f"QEMU emulator version {said}\n")
+    monkeypatch.setattr(emulator.Archive, "__init__", lambda self, suites, folder: None)
+    monkeypatch.setattr(emulator.Archive, "names", lambda self, prefix: [])
+
+    def unpack(self, packages, folder):
+        folder.mkdir(parents=True)
+        fetched.append(folder)
+
+    monkeypatch.setattr(emulator.Archive, "unpack", unpack)
+    for _ in range(2):  # the second time it is in the cache
+        program = emulator.at_once(tmp_path)[1]
+    assert program.startswith("/usr/bin/") == known
+    assert len(fetched) == (not known)

@@ -72,10 +72,29 @@ def test_case_without_a_row_of_what_it_proves_is_an_error(tmp_path, live, fails)
     assert [row.metric for row in lab.rows] == ["a_total"]
 
 
+@pytest.mark.parametrize(("is_timing", "is_race", "tried"), [
+    (False, False, 2), (False, True, 1), (True, False, 4), (True, True, 4),
+])  # fmt: skip
+def test_a_wrong_case_is_tried_again_unless_processors_race_for_its_count(
+    tmp_path, is_timing, is_race, tried
+):
+    runs = []
+
+    @proves("a_total")
+    def case(lab):
+        runs.append(lab)
+        lab.rows.append(Row("a_total", "case", "raw_tp", 1, 2, 0, is_timing))
+
+    lab = Lab(tmp_path, [], live=False)
+    assert len(guest.run_case(lab, case, is_race)) == tried - 1
+    assert len(runs) == tried
+    assert not lab.rows[0].passed
+
+
 @pytest.mark.parametrize("error", [UNFINISHED, "case: wrong"])
 def test_what_went_wrong_comes_with_the_last_words_of_the_machine(monkeypatch, tmp_path, error):
     class Machine:
-        def boot(self, script, log):
+        def boot(self, script, log, at_once):
             result = {"kernel": "7.0", "rows": [{}], "disturbed": [], "errors": [error]}
             (tmp_path / "7.0.json.began").touch()
             (tmp_path / "7.0.json").write_text(json.dumps(result))
