@@ -33,10 +33,12 @@ LABEL_LAB = "linmonitor.lab"
 PACKAGES = (
     "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps,openssh-server,apt-utils"
 )
+CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
 UBUNTU = ("jammy", "noble", "resolute")
 UBUNTU_KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 BOOT_SECONDS = 120
 REMOVE_ATTEMPTS = 4
+NEW_SYSTEMD = "; systemd from 258 on wants cgroup v2, and this machine has v1"
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
 ULIMITS = ("nofile=20000:20000", "nproc=20000:20000")
 
@@ -128,10 +130,14 @@ class Lab:
             if time.monotonic() > deadline:
                 raise LabError(f"{name} did not boot in {BOOT_SECONDS} s (state: {state!r})")
             time.sleep(0.3)
-            state = subprocess.run(
+            asked = subprocess.run(
                 ["podman", "exec", name, "systemctl", "is-system-running"],
                 capture_output=True, text=True, check=False,
-            ).stdout.strip()  # fmt: skip
+            )  # fmt: skip
+            state = asked.stdout.strip()
+            if "container state improper" in asked.stderr:
+                why = "" if CGROUP_V2.exists() else NEW_SYSTEMD
+                raise LabError(f"host {host} ended instead of booting{why}")
         public_key = (self.folder / "id_ed25519.pub").read_text()
         install = "install -d -m 0700 ~/.ssh && cat > ~/.ssh/authorized_keys"
         run("podman", "exec", "-i", name, "sh", "-c", install, stdin=public_key)

@@ -1,8 +1,10 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test hosts go away even where podman fails at first."""
+"""Test hosts go away even where podman fails at first, and say why they do not come."""
 
 from __future__ import annotations
+
+import subprocess
 
 import pytest
 
@@ -39,3 +41,19 @@ def test_removal_that_never_works_is_an_error(podman):
     podman(fails=hosts.REMOVE_ATTEMPTS)
     with pytest.raises(hosts.LabError, match="podman rm"):
         hosts.remove("box")
+
+
+@pytest.mark.parametrize(("version", "why"), [(1, "wants cgroup v2"), (2, "booting$")])
+def test_a_host_that_ends_instead_of_booting_says_so_at_once(monkeypatch, tmp_path, version, why):
+    asked = []
+
+    def run(command, **_options):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 255, "", "Error: container state improper\n")
+
+    monkeypatch.setattr(hosts.subprocess, "run", run)
+    monkeypatch.setattr(hosts.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(hosts, "CGROUP_V2", tmp_path / ("absent" if version == 1 else ""))
+    with pytest.raises(hosts.LabError, match=f"box ended instead of.*{why}"):
+        hosts.Lab("try")._let_in("box")
+    assert len(asked) == 1
