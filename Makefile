@@ -17,7 +17,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix accuracy bench bench-fleet bench-bpf costs \
+  test test-quick test-full test-grafana lint unit molecule matrix accuracy compatibility bench bench-fleet bench-bpf costs \
   dashboards snapshot images bench-dashboards new-program docs reliability lock pin preflight prometheus-archive
 
 help: ## List the verbs
@@ -81,6 +81,9 @@ matrix: $(VENV)/.ready-test ## Prove every program's numbers on every kernel
 
 accuracy: $(VENV)/.ready-test ## Run the matrix and write docs/accuracy.md
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.matrix --write-docs
+
+compatibility: $(VENV)/.ready-test ## Deploy with each ansible-core to each distribution and write docs/compatibility.md
+	$(BIN)/python -m tests.compatibility $(ARGS)
 
 bench: $(VENV)/.ready-test ## What a run that changes nothing costs: executions per role, seconds for 1 and 20 hosts
 	$(BIN)/python -m tests.bench.roles

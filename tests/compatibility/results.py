@@ -1,0 +1,113 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each cell said when it last ran, and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.compatibility.controllers import CACHE, CORES
+from tests.compatibility.jobs import JOBS
+from tests.lab.hosts import CHECKOUT
+
+PAGE = CHECKOUT / "docs/compatibility.md"
+TARGETS = {
+    "bullseye": "Debian 11",
+    "bookworm": "Debian 12",
+    "trixie": "Debian 13",
+    "jammy": "Ubuntu 22.04",
+    "noble": "Ubuntu 24.04",
+    "resolute": "Ubuntu 26.04",
+}
+# The oldest on the oldest, the newest on the newest that boots on every machine, and one between:
+# CI has no time for all. What resolute needs, tests/lab/hosts.py says.
+DIAGONAL = ["2.16-bullseye", "2.19-noble", "2.21-trixie"]
+CELLS = DIAGONAL + sorted({f"{core}-{suite}" for core in CORES for suite in TARGETS} - {*DIAGONAL})
+PASSED = "passed"
+
+TEXT = """\
+# Compatibility
+
+Written by `make compatibility`, which tries what has not passed with this content and can be broken
+off at any time. A cell is one core on the controller and one fresh host in a container, under the
+kernel of the machine that runs it; for kernels see [accuracy.md](accuracy.md). The collection's
+tarball is installed beside the core, and its playbooks are called by their names.
+
+Jobs of a cell, in this order: {jobs}. Grafana's package is a stand-in. A cell passed if all jobs
+did; a second run must change nothing, check mode runs on the bare host, uninstall must leave no
+file of ours, and a deprecation warning that names this collection is a failure.
+
+{table}
+
+Cells without a line here were not tried. The commit is the last one of what is deployed; a + says
+that files differed from it.
+
+| core | its Python | host | its Python | date | commit | result |
+|---|---|---|---|---|---|---|
+{lines}
+
+Other systems than Debian and Ubuntu, Debian before 11, Ubuntu before 22.04, hosts without systemd,
+other architectures than x86_64 and aarch64 and kernels without BTF are refused by name before
+anything changes; tests show it with hosts that say so of themselves, not with such systems. What is
+made from Debian or Ubuntu, and newer versions of both, are not refused, and were not tried.
+"""
+
+
+def file(cell: str) -> Path:
+    """Return where the result of a cell lies."""
+    return CACHE / "results" / f"{cell}.json"
+
+
+def read(cell: str) -> dict[str, Any]:
+    """Return the last result of a cell; nothing where it never ran."""
+    return json.loads(file(cell).read_text()) if file(cell).exists() else {}
+
+
+def write(cell: str, result: dict[str, Any]) -> None:
+    """Keep the result of a cell."""
+    file(cell).parent.mkdir(parents=True, exist_ok=True)
+    file(cell).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def passed(result: dict[str, Any]) -> bool:
+    """Say whether every job passed."""
+    return list(result.get("jobs", {}).values()) == [PASSED] * len(JOBS)
+
+
+def words(result: dict[str, Any]) -> str:
+    """Say in a word what became of a cell."""
+    if passed(result):
+        return PASSED
+    return "failed" if result.get("jobs") else "not run"
+
+
+def reason(result: dict[str, Any]) -> str:
+    """Say why a cell did not pass."""
+    failed = [f"{job}: {said}" for job, said in result.get("jobs", {}).items() if said != PASSED]
+    return " ".join((failed or [result["not_run"]])[0].split())
+
+
+def line(core: str, system: str, result: dict[str, Any]) -> str:
+    """Return what the page says of one cell."""
+    said = words(result) if passed(result) else f"{words(result)}: {reason(result)}"
+    fields = [result.get("core", core), result.get("python", ""), system]
+    fields += [result.get("host_python", ""), result["date"], result["commit"]]
+    return "| " + " | ".join([*fields, said.replace("|", "\\|")]) + " |"
+
+
+def render() -> str:
+    """Return the page."""
+    table = ["| host | " + " | ".join(f"core {core}" for core in CORES) + " |"]
+    table.append("|---" * (len(CORES) + 1) + "|")
+    for suite, system in TARGETS.items():
+        row = [words(read(f"{core}-{suite}")) for core in CORES]
+        table.append(f"| {system} ({suite}) | " + " | ".join(row) + " |")
+    lines = [
+        line(core, system, result)
+        for core in CORES
+        for suite, system in TARGETS.items()
+        if (result := read(f"{core}-{suite}"))
+    ]
+    return TEXT.format(jobs=", ".join(JOBS), table="\n".join(table), lines="\n".join(lines))

@@ -1,0 +1,99 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page of compatibility says what ran and why the rest did not, and claims no more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.compatibility import controllers, jobs, results
+from tests.lab.hosts import UBUNTU
+
+CHECKOUT = Path(__file__).parents[2]
+ALL = dict.fromkeys(jobs.JOBS, results.PASSED)
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "CACHE", tmp_path)
+    return tmp_path
+
+
+def test_a_cell_passed_if_every_job_did(cache):
+    results.write("2.16-bullseye", {"jobs": ALL})
+    assert results.passed(results.read("2.16-bullseye"))
+    for jobs_ in ({}, {**ALL, "uninstall": "left a file"}, dict([*ALL.items()][:-1])):
+        assert not results.passed({"jobs": jobs_})
+
+
+def test_the_page_says_what_became_of_a_cell_and_why(cache):
+    ran = {"date": "2026-01-02", "commit": "abc"}
+    results.write("2.16-bullseye", ran | {"jobs": ALL, "core": "2.16.9"})
+    results.write("2.17-noble", ran | {"jobs": {"preflight": "a | fault\nof two lines"}})
+    results.write("2.21-jammy", ran | {"not_run": "no Python 3.12 on this machine"})
+    page = results.render()
+    assert re.search(r"^\| Debian 11 \(bullseye\) \| passed \| not run \|", page, re.M)
+    assert "| 2.16.9 |  | Debian 11 |  | 2026-01-02 | abc | passed |\n" in page
+    assert "| failed: preflight: a \\| fault of two lines |\n" in page
+    assert "| not run: no Python 3.12 on this machine |\n" in page
+    assert page.count("2026-01-02") == 3
+
+
+def test_the_diagonal_has_the_oldest_the_newest_and_an_ubuntu():
+    cores, suites = [*controllers.CORES], [*results.TARGETS]
+    assert results.DIAGONAL[0] == f"{cores[0]}-{suites[0]}"
+    assert results.DIAGONAL[-1].startswith(f"{cores[-1]}-")
+    assert any(one.split("-")[1] in UBUNTU for one in results.DIAGONAL)
+    assert set(results.DIAGONAL) < set(results.CELLS)
+    assert len(results.CELLS) == len(set(results.CELLS)) == len(cores) * len(suites)
+
+
+def claimed() -> dict[str, set[str]]:
+    """Return on which suites each core passed, as the committed page says."""
+    head, *rows = re.findall(r"^\| (?:host|.* \(\w+\)) \|.*\|$", results.PAGE.read_text(), re.M)
+    cores = re.findall(r"core ([\d.]+)", head)
+    found: dict[str, set[str]] = {core: set() for core in cores}
+    for row in rows:
+        suite = re.findall(r"\((\w+)\)", row)[0]
+        cells = [cell.strip() for cell in row.split("|")[2:-1]]
+        for core, said in zip(cores, cells, strict=True):
+            if said == results.PASSED:
+                found[core].add(suite)
+    return found
+
+
+def test_nothing_claims_more_than_what_passed():
+    ran = claimed()
+    oldest = next(core for core in ran if ran[core])
+    runtime = yaml.safe_load((CHECKOUT / "meta/runtime.yml").read_text())
+    assert runtime["requires_ansible"] == f">={oldest}.0"
+    assert f"ansible-core {oldest} or newer" in (CHECKOUT / "README.md").read_text()
+    for meta in CHECKOUT.glob("roles/*/meta/main.yml"):
+        info = yaml.safe_load(meta.read_text())["galaxy_info"]
+        assert info["min_ansible_version"] == oldest
+        suites = {suite for one in info["platforms"] for suite in one["versions"]}
+        assert suites <= {*results.TARGETS}
+
+
+def test_a_python_that_cannot_make_environments_is_passed_over(monkeypatch, tmp_path):
+    for name, code in (("broken", 1), ("whole", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    found = {"3.10": ["broken", "nosuch"], "3.12": ["whole"]}
+    monkeypatch.setattr(
+        controllers, "programs", lambda one: [str(tmp_path / n) for n in found.get(one, [])]
+    )
+    assert controllers.python("2.16") == str(tmp_path / "whole")
+    with pytest.raises(controllers.NoController, match=r"no Python 3\.12, 3\.13, 3\.14"):
+        monkeypatch.setattr(controllers, "programs", lambda _one: [])
+        controllers.python("2.21")
+
+
+def test_a_failure_is_said_in_the_words_of_the_module():
+    said = 'fatal: [box]: FAILED! => {"changed": false, "msg": "box has no room"}'
+    assert jobs.failure(said) == "box has no room"
+    assert jobs.changed("box : ok=3 changed=2\nother : ok=1 changed=1") == 3
