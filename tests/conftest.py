@@ -26,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{MARKER}(tried, held, times=1): a row of docs/reliability.md"
     )
+    config.addinivalue_line(
+        "markers", "between: on a version of Prometheus that is neither the oldest nor the newest"
+    )
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder())
 

@@ -77,14 +77,21 @@ PARTS: dict[str, Part] = {
     "default": scenario("default", SCENARIOS["default"]),
     "short-matrix": Part(5, [on_artifact("tests.kernel.matrix", "--short")]),
     "rules": Part(
-        2, [["pytest", "--numprocesses=2", "--quiet", "tests/rules", "tests/dashboards"]]
+        2,
+        [["pytest", "-n2", "--quiet", "-m", "not between", "tests/rules", "tests/dashboards"]],
     ),
     "sanity": Part(3, [["tests/sanity/run"]]),
     "matrix": Part(12, [on_artifact("tests.kernel.matrix")]),
     **{name: scenario(name, minutes) for name, minutes in SCENARIOS.items() if name not in TEST},
     **{name: scenario(name, 7) for name in FOLDERS if name not in SCENARIOS},
     "faults": Part(18, [["pytest", "--quiet", "tests/faults"]]),
-    "prometheus": Part(12, [["pytest", "--quiet", "tests/prometheus"]]),
+    "prometheus": Part(
+        13,
+        [
+            ["pytest", "--quiet", "tests/prometheus"],
+            ["pytest", "-n2", "--quiet", "-m", "between", "tests/rules", "tests/dashboards"],
+        ],
+    ),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
     # What two processors do to each other, which those that take turns do not meet.

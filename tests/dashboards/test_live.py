@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every query and rule against the real Prometheus 2.37.8, fed by the stand-in exporter."""
+"""Every query and rule against each real Prometheus, fed by the stand-in exporter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -17,7 +18,8 @@ from dashboards import rules
 from tests.dashboards import reading
 from tests.dashboards.api import Prometheus, Window
 from tests.lab.hosts import LabError
-from tests.lab.prometheus import tool
+from tests.lab.prometheus import VERSION, programs
+from tests.versions import NEWEST, OTHERS
 
 from .live import answers, unhealthy
 from .promql import selectors
@@ -56,15 +58,21 @@ def _configuration(port: int, target: str, node: bool) -> dict:
     }
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["with node_exporter", "without"])
+def _on(version: str) -> Path:
+    """Return the programs of a version; only the default's absence is a failure."""
+    try:
+        return programs(version)
+    except LabError as error:
+        (pytest.fail if version == VERSION else pytest.skip)(str(error))
+
+
+# Without node_exporter on one version: what a host lacks is nothing that versions differ in.
+@pytest.fixture(scope="module", params=[VERSION, "without node_exporter", *OTHERS])
 def server(request, tmp_path_factory):
     """Return a Prometheus whose rules follow each other in seconds, and what it lacks."""
     folder = tmp_path_factory.mktemp("prometheus")
-    node = request.param
-    try:
-        binary = tool("prometheus")
-    except LabError as error:
-        pytest.fail(str(error))
+    node = request.param != "without node_exporter"
+    binary = _on(request.param if node else VERSION) / "prometheus"
     standin = serve(rules.ROOT / "files/bpf")
     threading.Thread(target=standin.serve_forever, daemon=True).start()
     port = _free_port()
@@ -173,10 +181,14 @@ def _judge(tmp_path, series: dict[str, str], expected: dict[str, dict[str, float
     }
     file = tmp_path / "case.yml"
     file.write_text(yaml.safe_dump(case))
-    done = subprocess.run(
-        [tool("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    for version in (VERSION, NEWEST):
+        done = subprocess.run(
+            [_on(version) / "promtool", "test", "rules", str(file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 JUDGED = [

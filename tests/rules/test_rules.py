@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules and alerts, judged by the real promtool of the version that is installed."""
+"""Rules and alerts, judged by the real promtool of the default version and of the others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import yaml
 from dashboards import rules
 from tests.lab.hosts import LabError
 from tests.lab.prometheus import tool
+from tests.versions import OTHERS
 
 HERE = Path(__file__).parent
 # promtool makes a database for each case, and would wait for the disk.
@@ -45,7 +46,7 @@ def promtool() -> Path:
 def run(promtool, tmp_path):
     """Return a function that runs promtool over the rendered rules and returns its result."""
 
-    def execute(*words, tests: list[dict] | None = None, **choices):
+    def execute(*words, tests: list[dict] | None = None, promtool: Path = promtool, **choices):
         files = rules.write(tmp_path, **({"names": NAMES} | choices))
         if tests is None:
             arguments = [*words, *files]
@@ -99,7 +100,7 @@ def _alert_test(name: str, kind: str) -> dict:
         annotations = rule["annotations"] | {"description": case["description"]}
         labels = rule["labels"] | case["labels"]
         expected = [{"exp_labels": labels, "exp_annotations": annotations}]
-    ask = {"alertname": name, "eval_time": case.get("at", "1h"), "exp_alerts": expected}
+    ask = {"alertname": name, "eval_time": case.get("at", "30m"), "exp_alerts": expected}
     return _test(case) | {"alert_rule_test": [ask]}
 
 
@@ -124,7 +125,7 @@ def _recording_test(name: str) -> dict:
     ]
     # The thresholds are many series of one name: ask for the one of the case.
     asked = name + (next(iter(case["gives"])) if name == "linmonitor:alert_threshold" else "")
-    ask = {"expr": f"round({asked} * 1e6)", "eval_time": "1h", "exp_samples": samples}
+    ask = {"expr": f"round({asked} * 1e6)", "eval_time": "30m", "exp_samples": samples}
     return _test(case) | {"promql_expr_test": [ask]}
 
 
@@ -132,6 +133,23 @@ def _recording_test(name: str) -> dict:
 def test_recording(run, name):
     code, said = run("test", "rules", tests=[_recording_test(name)])
     assert code == 0, said
+
+
+@pytest.mark.parametrize("version", OTHERS)
+def test_other_versions_say_the_same(run, version):
+    """All rules, and every case above, in one run."""
+    try:
+        promtool = tool("promtool", version)
+    except LabError as error:
+        pytest.skip(str(error))
+    code, said = run("check", "rules", "--lint-fatal", promtool=promtool)
+    assert (code, said.count("SUCCESS")) == (0, 2), said
+    cases = [_alert_test(name, kind) for name, kinds in ALERT_CASES.items() for kind in kinds]
+    cases += [_recording_test(name) for name in RECORDING_CASES]
+    code, said = run("test", "rules", tests=cases, promtool=promtool)
+    assert code == 0, said
+    cases[0]["alert_rule_test"][0]["exp_alerts"] = [{"exp_labels": {"never": "seen"}}]
+    assert run("test", "rules", tests=cases[:1], promtool=promtool)[0] != 0
 
 
 def test_each_recording_rule_has_a_value_check():
