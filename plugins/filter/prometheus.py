@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -133,11 +134,14 @@ def jobs(own: Iterable[Mapping], theirs: Iterable[Mapping]) -> list[dict]:
 def sharded(scrapes: Iterable[Mapping], shards: int, shard: int) -> list[dict]:
     """Return scrape jobs, that of our exporters with one part of its targets.
 
-    By the address, after whatever the operator's own relabelling made of it.
+    By the instance, after whatever the operator's own relabelling made of it: a server's own host
+    has another address there than elsewhere. What has no instance gets its address as one later.
     """
     rules = [
+        {"source_labels": ["__address__"], "target_label": "__tmp_shard"},
+        {"source_labels": ["instance"], "regex": "(.+)", "target_label": "__tmp_shard"},
         {
-            "source_labels": ["__address__"],
+            "source_labels": ["__tmp_shard"],
             "modulus": shards,
             "target_label": "__tmp_shard",
             "action": "hashmod",
@@ -149,6 +153,12 @@ def sharded(scrapes: Iterable[Mapping], shards: int, shard: int) -> list[dict]:
         if shards > 1 and job["job_name"] == JOB:
             job["relabel_configs"] = [*job.get("relabel_configs", []), *rules]
     return found
+
+
+def shard_of(instance: str, shards: int) -> int:
+    """Return the shard of an instance as Prometheus' hashmod does: the lower half of its MD5."""
+    digest = hashlib.md5(instance.encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[8:], "big") % shards
 
 
 def shard_faults(shards: int, shard: int) -> list[str]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 DOCUMENTATION = r"""
 name: report
@@ -57,10 +57,15 @@ def _seconds(value: float | None, metric: str) -> str:
     return f"{value * 1e6:.3g} µs"
 
 
-def _fault(scraped: bool, shown: bool, events: float) -> str:
+def _fault(server: str, scrapers: list[str], shown: bool, events: float) -> str:
     """Say what keeps a metric from being true, from the kernel's end backwards."""
-    if not scraped:
-        return "Prometheus has no such target: run site.yml"
+    if server not in scrapers:
+        return f"Prometheus of {server} has no such target: run site.yml"
+    if others := [one for one in scrapers if one != server]:
+        return (
+            f"Prometheus of {', '.join(others)} scrapes it too, and it belongs to the shard of "
+            f"{server}: run site.yml"
+        )
     if not shown:
         return "there is no such series: look at the target in Prometheus and at its journal"
     if events <= 0:
@@ -82,19 +87,25 @@ def left_out(hosts: list[str], programs: Iterable[dict]) -> list[str]:
 def verify_rows(
     hosts: list[str],
     measures: Iterable[dict],
-    before: list[dict],
-    after: list[dict],
+    shares: Mapping[str, list[str]],
+    before: Mapping[str, list[dict]],
+    after: Mapping[str, list[dict]],
 ) -> list[dict]:
     """Join what each host should show with what Prometheus has.
 
-    `measures` are each host's running programs with the metrics that must move. `before` and
-    `after` are Prometheus' answers. Each row has metric, host, events, p50, p99, age and fault.
+    `measures` are each host's running programs with the metrics that must move. `shares` says
+    which Prometheus has which hosts; `before` and `after` are the answers of each. Each row has
+    metric, host, events, p50, p99, age and fault.
     """
-    earlier, counts = _answers(before, "events"), _answers(after, "events")
-    p50, p99, ages = (_answers(after, ask) for ask in ("p50", "p99", "age"))
+    server_of = {host: server for server, share in shares.items() for host in share}
+    ages = {server: _answers(samples, "age") for server, samples in after.items()}
     rows = []
     for host, programs in zip(hosts, measures):
-        age = ages.get((host, ""))
+        server = server_of[host]
+        earlier, counts = (_answers(one[server], "events") for one in (before, after))
+        p50, p99 = (_answers(after[server], ask) for ask in ("p50", "p99"))
+        age = ages[server].get((host, ""))
+        scrapers = [one for one, known in ages.items() if (host, "") in known]
         row = {"host": host, "age": "-" if age is None else f"{age:.0f} s"}
         for metric in (metric for metrics in programs.values() for metric in metrics):
             key = (host, metric)
@@ -106,7 +117,7 @@ def verify_rows(
                     "events": f"{events:.0f}",
                     "p50": _seconds(p50.get(key), metric),
                     "p99": _seconds(p99.get(key), metric),
-                    "fault": _fault(age is not None, key in counts, events),
+                    "fault": _fault(server, scrapers, key in counts, events),
                 }
             )
     return rows

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.files.bpf.build import catalogue
+from ansible_collections.linmonitor.stack.plugins.filter import prometheus
 from ansible_collections.linmonitor.stack.plugins.module_utils import _address
 from ansible_collections.linmonitor.stack.plugins.module_utils._address import Address, AddressError
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
@@ -245,6 +246,47 @@ def prometheus_servers(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
     ]
 
 
+def _shards(hosts: Iterable[str], hostvars: Mapping) -> dict[int, str]:
+    """Return which of `hosts` to ask for each shard: the first, empty where none answers queries.
+
+    A server that has all targets is the only shard, and is taken before others.
+    """
+    found: dict[int, dict[int, str]] = {}
+    for host in prometheus_servers(hosts, hostvars):
+        shards, shard = (
+            int(_setting(hostvars[host], name, "prometheus"))
+            for name in ("prometheus_shards", "prometheus_shard")
+        )
+        asked = found.setdefault(shards, dict.fromkeys(range(shards), ""))
+        if asked.get(shard) == "":
+            asked[shard] = host
+    return found[min(found)] if found else {}
+
+
+def prometheus_shares(
+    hosts: Iterable[str], hostvars: Mapping, targets: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return the Prometheus servers of `hosts` that together scrape all targets, each with its."""
+    asked, wanted = _shards(hosts, hostvars), list(targets)
+    return {
+        host: [target for target in wanted if prometheus.shard_of(target, len(asked)) == shard]
+        for shard, host in asked.items()
+    }
+
+
+def prometheus_share_faults(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
+    """Say which part of the targets no Prometheus of `hosts` can be asked for."""
+    asked = _shards(hosts, hostvars)
+    if not asked:
+        return ["no host of linmonitor_prometheus answers queries"]
+    return [
+        f"no host of linmonitor_prometheus with prometheus_shards: {len(asked)} and "
+        f"prometheus_shard: {shard} answers queries"
+        for shard, host in asked.items()
+        if not host
+    ]
+
+
 def prometheus_web(variables: Mapping) -> tuple[str, str]:
     """Return scheme and path under which a host's Prometheus answers."""
     web = _setting(variables, "prometheus_web_config", "prometheus") or {}
@@ -351,6 +393,8 @@ class FilterModule:
             "listen_stream": listen_stream,
             "path_prefix": path_prefix,
             "prometheus_servers": prometheus_servers,
+            "prometheus_share_faults": prometheus_share_faults,
+            "prometheus_shares": prometheus_shares,
             "prometheus_url": prometheus_url,
             "scrape_address_fault": scrape_address_fault,
             "scrape_faults": scrape_faults,

@@ -127,7 +127,7 @@ def test_a_job_of_our_name_changes_ours(rendered):
 
 
 def test_a_shard_has_its_part_of_our_targets(rendered):
-    (hashed, kept) = job(rendered, "sharded", "ebpf_exporter")["relabel_configs"]
+    *_, hashed, kept = job(rendered, "sharded", "ebpf_exporter")["relabel_configs"]
     assert (hashed["action"], hashed["modulus"]) == ("hashmod", 3)
     assert (kept["action"], kept["regex"]) == ("keep", "1")
     for name in ("mine", "prometheus"):

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -15,18 +14,17 @@ from ansible_collections.linmonitor.stack.plugins.filter import prometheus
 
 from tests.lab.prometheus import tool
 
-ADDRESSES = [f"10.0.{i % 7}.{i}:9435" for i in range(1, 101)] + ["[fd00::1]:9435", "web1:9435"]
+NAMED = {f"10.0.{i % 7}.{i}:9435": f"host{i}" for i in range(1, 101)} | {"[fd00::1]:9435": "web"}
+NAMELESS = {f"10.1.0.{i}:9435": f"10.1.0.{i}:9435" for i in range(1, 20)}
 SHARDS = 3
-
-
-def reckoned(address: str, shards: int) -> int:
-    """Return the shard of an address: the lower half of its MD5, as Prometheus documents it."""
-    return int.from_bytes(hashlib.md5(address.encode()).digest()[8:], "big") % shards
 
 
 def asked(folder: Path, shard: int) -> subprocess.Popen:
     """Start Prometheus' own program on a shard; it waits for targets until its time is over."""
-    (folder / "targets.json").write_text(json.dumps([{"targets": ADDRESSES}]))
+    # One that the shard's own host runs, and so has by another address than the others.
+    named = NAMED | {f"127.0.0.{shard + 1}:9435": "monitor"}
+    targets = [{"targets": [one], "labels": {"instance": named[one]}} for one in named]
+    (folder / "targets.json").write_text(json.dumps([*targets, {"targets": [*NAMELESS]}]))
     job = {"job_name": "ebpf_exporter", "file_sd_configs": [{"files": ["targets.json"]}]}
     configuration = {"scrape_configs": prometheus.sharded([job], SHARDS, shard)}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
@@ -36,9 +34,9 @@ def asked(folder: Path, shard: int) -> subprocess.Popen:
 
 
 def kept(process: subprocess.Popen) -> set[str]:
-    """Return the addresses that it keeps."""
+    """Return the instances that it keeps."""
     found = [one for one in json.loads(process.communicate()[0]) if one.get("labels")]
-    return {one["labels"]["__address__"] for one in found}
+    return {one["labels"]["instance"] for one in found}
 
 
 def test_shards_are_disjoint_and_complete_and_those_that_were_reckoned(tmp_path):
@@ -47,12 +45,13 @@ def test_shards_are_disjoint_and_complete_and_those_that_were_reckoned(tmp_path)
         folder.mkdir()
     processes = [asked(folder, shard) for shard, folder in enumerate(folders)]
     shards = [kept(process) for process in processes]
-    assert sum(map(len, shards)) == len(ADDRESSES)
-    assert set.union(*shards) == set(ADDRESSES)
-    for shard, addresses in enumerate(shards):
-        assert {reckoned(address, SHARDS) for address in addresses} == {shard}
+    instances = {*NAMED.values(), *NAMELESS.values(), "monitor"}
+    assert sum(map(len, shards)) == len(instances)
+    assert set.union(*shards) == instances
+    for shard, found in enumerate(shards):
+        assert {prometheus.shard_of(instance, SHARDS) for instance in found} == {shard}
     # Some luck is in it: no shard is nearly empty, or nearly all.
-    assert min(map(len, shards)) > len(ADDRESSES) / SHARDS / 2
+    assert min(map(len, shards)) > len(instances) / SHARDS / 2
 
 
 def test_one_server_has_no_shards():
@@ -69,7 +68,7 @@ def test_the_operator_s_own_relabelling_comes_first():
     own = {"target_label": "a", "replacement": "b"}
     (job,) = prometheus.sharded([{"job_name": "ebpf_exporter", "relabel_configs": [own]}], 2, 1)
     assert job["relabel_configs"][0] == own
-    assert [rule.get("action") for rule in job["relabel_configs"]] == [None, "hashmod", "keep"]
+    assert [rule["action"] for rule in job["relabel_configs"][-2:]] == ["hashmod", "keep"]
 
 
 @pytest.mark.parametrize(

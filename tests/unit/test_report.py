@@ -18,8 +18,12 @@ def sample(ask: str, value: float, metric: str = "", instance: str = "h1") -> di
     return {"metric": labels, "value": [0, str(value)]}
 
 
-def rows(before: list[dict], after: list[dict]) -> list[dict]:
-    return report.verify_rows(["h1"], [MEASURES], before, after)
+SHARES = {"mon1": ["h1"], "mon2": []}
+
+
+def rows(before: list[dict], after: list[dict], elsewhere: list[dict] | None = None) -> list[dict]:
+    answers = ({"mon1": one, "mon2": elsewhere or []} for one in (before, after))
+    return report.verify_rows(["h1"], [MEASURES], SHARES, *answers)
 
 
 AGE = sample("age", 3.2)
@@ -52,7 +56,17 @@ def test_a_metric_that_stood_still_says_so():
 
 def test_a_missing_series_and_a_missing_target_differ():
     assert "no such series" in rows([], [AGE])[0]["fault"]
-    assert "no such target" in rows([], [])[0]["fault"]
+    assert rows([], [])[0]["fault"] == "Prometheus of mon1 has no such target: run site.yml"
+
+
+def test_only_the_shard_that_a_target_belongs_to_may_scrape_it():
+    counted = sample("events", 30, "bio_seconds_count")
+    both = rows([], [AGE, counted], [AGE, counted])[0]
+    assert "Prometheus of mon2 scrapes it too" in both["fault"]
+    assert "belongs to the shard of mon1" in both["fault"]
+    wrong = rows([], [], [AGE, counted])[0]
+    assert (wrong["events"], wrong["age"]) == ("0", "-")
+    assert "Prometheus of mon1 has no such target" in wrong["fault"]
 
 
 def test_left_out_programs_come_with_every_reason():

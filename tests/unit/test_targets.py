@@ -15,6 +15,8 @@ from ansible_collections.linmonitor.stack.plugins.filter.targets import (
     listen_stream,
     listener,
     prometheus_servers,
+    prometheus_share_faults,
+    prometheus_shares,
     prometheus_url,
     scrape_address_fault,
     scrape_faults,
@@ -207,6 +209,36 @@ def test_prometheus_is_asked_by_its_scheme_and_below_its_path(settings, url):
 def test_an_agent_is_not_asked():
     hosts = {"edge": {"prometheus_mode": "agent"}, "mon": MON}
     assert prometheus_servers(hosts, hosts) == ["mon"]
+
+
+def shard(shards: int, number: int, **variables: str) -> dict:
+    return {"prometheus_shards": shards, "prometheus_shard": number, **variables}
+
+
+HOSTS = [f"host{i}" for i in range(20)]
+
+
+def test_one_prometheus_is_asked_for_all_targets_where_one_has_them():
+    hosts = {"first": shard(2, 0), "whole": {}, "replica": {}}
+    assert prometheus_shares(hosts, hosts, HOSTS) == {"whole": HOSTS}
+    assert prometheus_share_faults(hosts, hosts) == []
+
+
+def test_one_prometheus_of_each_shard_is_asked_for_its_own_targets():
+    hosts = {"a1": shard(2, 0), "b0": shard(2, 1, prometheus_mode="agent")}
+    hosts |= {"a2": shard(2, 0), "b1": shard("2", "1")}  # an inventory in the form of ini
+    found = prometheus_shares(hosts, hosts, HOSTS)
+    assert {server: bool(share) for server, share in found.items()} == {"a1": True, "b1": True}
+    assert sorted(found["a1"] + found["b1"]) == sorted(HOSTS)
+    assert prometheus_share_faults(hosts, hosts) == []
+
+
+def test_a_shard_that_nobody_can_be_asked_for_is_named():
+    assert prometheus_share_faults([], {}) == ["no host of linmonitor_prometheus answers queries"]
+    hosts = {"a": shard(3, 0), "b": shard(3, 1, prometheus_mode="agent"), "out": shard(3, 3)}
+    first, second = prometheus_share_faults(hosts, hosts)
+    assert "prometheus_shards: 3 and prometheus_shard: 1 answers" in first
+    assert "prometheus_shards: 3 and prometheus_shard: 2 answers" in second
 
 
 def test_a_target_has_the_labels_of_its_host():
