@@ -1,10 +1,14 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two instances on a host that runs Debian's Prometheus: none of the three moves the others."""
+"""Two instances on a host that runs Debian's Prometheus: none of the three moves the others.
+
+Both are shards of the same targets.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,9 +17,21 @@ from tests.lab.monitor import Monitor
 
 PORTS = {"eu": 9190, "us": 9191}
 STRANGER = 9090
+HOSTS = [f"host{number}" for number in range(10)]
+# Debian's Prometheus stands in for them, by another address for each shard, as a shard's own host
+# has one.
+ADDRESSES = {"eu": f"127.0.0.1:{STRANGER}", "us": f"localhost:{STRANGER}"}
 MEMBERS = {
-    name: {"prometheus_instance": name, "prometheus_listen_address": f"127.0.0.1:{port}"}
-    for name, port in PORTS.items()
+    name: {
+        "prometheus_instance": name,
+        "prometheus_listen_address": f"127.0.0.1:{port}",
+        "prometheus_shards": len(PORTS),
+        "prometheus_shard": shard,
+        "prometheus_targets": [
+            {"targets": [ADDRESSES[name]], "labels": {"instance": one}} for one in HOSTS
+        ],
+    }
+    for shard, (name, port) in enumerate(PORTS.items())
 }
 INSTALL = (
     "export DEBIAN_FRONTEND=noninteractive; apt-get update &&"
@@ -26,6 +42,12 @@ OF_THE_STRANGER = "/etc/prometheus /etc/default/prometheus /lib/systemd/system/p
 
 def unit(name: str) -> str:
     return f"linmonitor-prometheus-{name}"
+
+
+def scraped(host: Monitor, port: int) -> set[str]:
+    """Return the exporters that an instance has as targets."""
+    labels = [one["labels"] for one in host.ask("targets?state=active", port)["activeTargets"]]
+    return {one["instance"] for one in labels if one["job"] == "ebpf_exporter"}
 
 
 def stranger(host: Monitor) -> tuple[str, ...]:
@@ -70,6 +92,17 @@ def test_each_has_user_folders_and_data_of_its_own(host: Monitor) -> None:
     assert (
         host.ask("status/flags", STRANGER)["storage.tsdb.path"] == "/var/lib/prometheus/metrics2/"
     )
+
+
+def test_each_target_is_scraped_by_one_shard(host: Monitor) -> None:
+    for _ in range(60):  # a server reads its targets a while after it is ready
+        eu, us = (scraped(host, port) for port in PORTS.values())
+        if len(eu) + len(us) >= len(HOSTS):
+            break
+        time.sleep(1)
+    assert sorted([*eu, *us]) == HOSTS
+    assert eu
+    assert us
 
 
 def test_a_port_that_another_instance_has_is_refused(host: Monitor) -> None:
