@@ -108,9 +108,18 @@ MOST = 300
 SECRET = frozenset({"secret"})
 
 
+def _is_line(value: Any) -> bool:
+    """Say whether a value in a dictionary is one line and has no parts.
+
+    What is encrypted by itself is no text before ansible-core 2.19, and says what it holds.
+    """
+    has_parts = isinstance(value, (list, tuple, Mapping))
+    return value is not None and not has_parts and not _line(str(value))
+
+
 def _environment(values: Mapping) -> str:
     for name, value in values.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)) or _line(str(value)):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)) or not _is_line(value):
             return f"names of environment variables with a line each; {name} is not"
     return ""
 
@@ -121,8 +130,8 @@ def _settings(values: Mapping) -> str:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", str(section)) or not isinstance(settings, Mapping):
             return f"sections, each with its settings; {section!r} is not"
         for key, value in settings.items():
-            plain = isinstance(value, (str, int, float)) and '"""' not in str(value)
-            if not re.fullmatch(r"[A-Za-z0-9._-]+", str(key)) or not plain or _line(str(value)):
+            plain = _is_line(value) and '"""' not in str(value)
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", str(key)) or not plain:
                 return f"settings of one line each; {section}.{key} is not"
     return ""
 
@@ -130,7 +139,7 @@ def _settings(values: Mapping) -> str:
 def _headers(values: Mapping) -> str:
     """Look at headers of HTTP; their values may be secret, so only names are said."""
     for name, value in values.items():
-        if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)) or not str(value) or _line(str(value)):
+        if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)) or not str(value) or not _is_line(value):
             return f"names of headers with a line each; {name!r} is not"
     return ""
 

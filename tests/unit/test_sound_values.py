@@ -8,6 +8,7 @@ import configparser
 import json
 import subprocess
 import sys
+from collections import UserString
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,10 @@ def test_defaults_are_sound(name):
         ("headers", {"X-Key": "geheim\nX-Other: 1"}, "X-Key"),
         ("headers", {"X Key": "a"}, "X Key"),
         ("headers", {"X-Key": ""}, "X-Key"),
+        ("headers", {"X-Key": {"\r": ""}}, "X-Key"),
+        ("headers", {"X-Key": ["a"]}, "X-Key"),
+        ("environment", {"A": {"b": "c"}}, "A"),
+        ("environment", {"A": None}, "A"),
         ("headers", "X-Key: a", "a dictionary"),
         ("settings", {"smtp": {"password": "geheim\n[auth]"}}, "smtp.password"),
         ("settings", {"smtp]\n[auth": {}}, "sections"),
@@ -183,6 +188,10 @@ def test_refused_with_what_is_allowed(kind, value, word):
         ("secret?", "pä$$ wörd; # %h"),
         ("settings", {"auth.generic_oauth": {"enabled": True, "scopes": "a b; #", "max": 3}}),
         ("environment", {"https_proxy": "http://user:pass@proxy:3128"}),
+        # An encrypted value of ansible-core before 2.19 is like this.
+        ("environment", {"https_proxy": UserString("http://user:pass@proxy:3128")}),
+        ("headers", {"X-Key": UserString("secret")}),
+        ("settings", {"smtp": {"password": UserString("secret")}}),
     ],
 )
 def test_taken(kind, value):
