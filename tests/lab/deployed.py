@@ -1,0 +1,69 @@
+# Copyright: linmonitor.stack contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One test host, and how tests deploy to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab.hosts import CHECKOUT, Lab
+
+PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+class Deployed:
+    """A host named box that playbooks deploy to, with the same variables each time."""
+
+    def __init__(self, lab: str, groups: dict[str, list[str]], variables: dict) -> None:
+        """Boot it."""
+        self.lab = Lab(lab)
+        self.variables = variables
+        self.lab.up({"box": "bookworm"}, groups)
+        self.inventories = [self.lab.inventory]
+
+    def start(
+        self,
+        variables: dict | None = None,
+        *words: str,
+        playbook: str = "site.yml",
+        **environment: str,
+    ) -> subprocess.Popen:
+        """Start a playbook in a process group of its own."""
+        extra = json.dumps(self.variables | (variables or {}))
+        inventories = [f"--inventory={inventory}" for inventory in self.inventories]
+        return subprocess.Popen(
+            [PLAYBOOK, *inventories, "--extra-vars", extra, *words, playbook],
+            cwd=CHECKOUT,
+            env=os.environ
+            | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
+            | environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def play(self, variables: dict | None = None, *words: str, **options: str) -> tuple[int, str]:
+        """Run a playbook as `start` does; return exit status and output without line breaks."""
+        process = self.start(variables, *words, **options)
+        output, _ = process.communicate()
+        return process.returncode, " ".join(output.split())
+
+    def deploy(self, **variables: object) -> str:
+        """Deploy and insist on success."""
+        status, output = self.play(variables)
+        assert status == 0, output[-3000:]
+        return output
+
+    def run(self, command: str) -> str:
+        """Run a command in the host; return its standard output, stripped."""
+        done = subprocess.run(
+            ["podman", "exec", self.lab.container("box"), "sh", "-c", command],
+            stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def process(self, unit: str) -> str:
+        """Return the process of a unit."""
+        return self.run(f"systemctl show --value --property=MainPID {unit}")
