@@ -81,8 +81,8 @@ active:
   type: bool
 given_up:
   description: >-
-    Whether systemd has given it up, or starts it again and again, as it does with one that takes
-    longer to fail than systemd counts.
+    Whether systemd has given it up, or started it again and again during the wait, as it does
+    without an end where no limit is set, or where it takes longer to fail than systemd counts.
   returned: always
   type: bool
 healthy:
@@ -228,12 +228,17 @@ def health(url):
     return said if isinstance(said, dict) else {}
 
 
-def given_up(shown):
-    # type: (dict) -> bool
-    """Say whether waiting for the unit is in vain."""
-    restarts = int(shown.get("NRestarts") or 0)
-    waits = shown.get("ActiveState") == "activating"
-    return shown.get("ActiveState") == "failed" or (waits and restarts >= RESTARTS)
+def restarts(shown):
+    # type: (dict) -> int
+    """Return how often systemd by itself has started the unit again."""
+    return int(shown.get("NRestarts") or 0)
+
+
+def given_up(shown, before):
+    # type: (dict, int) -> bool
+    """Say whether waiting for the unit is in vain, after so many restarts before the wait."""
+    state = shown.get("ActiveState")
+    return state == "failed" or (state == "activating" and restarts(shown) - before >= RESTARTS)
 
 
 def package(listed):
@@ -274,15 +279,14 @@ def main():
         loaded = shown.get("LoadState") == "loaded"
         settings = _grafana.Settings(shown if loaded else PACKAGED)
         url = settings.listener()[1] if active else ""
-        said = health(url) if url else {}
-        waits = bool(url) and not said and not given_up(shown)
-        return shown, loaded, active, settings, said, waits
+        return shown, loaded, active, settings, url, health(url) if url else {}
 
     deadline = time.time() + module.params["wait_seconds"]
-    shown, loaded, active, settings, said, waits = look()
-    while waits and time.time() < deadline:
+    shown, loaded, active, settings, asked, said = look()
+    before = restarts(shown)
+    while asked and not said and not given_up(shown, before) and time.time() < deadline:
         time.sleep(PAUSE_SECONDS)
-        shown, loaded, active, settings, said, waits = look()
+        shown, loaded, active, settings, asked, said = look()
     form = "${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\\n"
     found = package(run("dpkg-query", "--show", "--showformat=" + form, *PACKAGES))
     known, whole = datasources(settings.database())
@@ -294,7 +298,7 @@ def main():
         present=bool(found["name"]) or loaded,
         left=[path for path in LEFT if os.path.exists(path)],
         active=active,
-        given_up=given_up(shown),
+        given_up=given_up(shown, before),
         healthy=said.get("database") == "ok",
         process=int(shown.get("MainPID") or 0),
         answers_version=str(said.get("version") or ""),

@@ -244,18 +244,21 @@ def test_packages(listed, name, held):
 
 
 @pytest.mark.parametrize(
-    ("state", "restarts", "expected"),
+    ("state", "restarts", "before", "expected"),
     [
-        ("active", "0", False),
-        ("active", "9", False),
-        ("activating", "0", False),
-        ("activating", "4", True),
-        ("failed", "0", True),
-        ("inactive", "", False),
+        ("active", "0", 0, False),
+        ("active", "9", 0, False),
+        ("activating", "0", 0, False),
+        ("activating", "4", 0, True),
+        ("activating", "9", 6, False),
+        ("activating", "10", 6, True),
+        ("failed", "0", 0, True),
+        ("inactive", "", 0, False),
     ],
 )
-def test_waiting_ends_when_systemd_has_given_up(state, restarts, expected):
-    assert grafana_info.given_up({"ActiveState": state, "NRestarts": restarts}) is expected
+def test_waiting_ends_when_systemd_has_given_up(state, restarts, before, expected):
+    shown = {"ActiveState": state, "NRestarts": restarts}
+    assert grafana_info.given_up(shown, before) is expected
 
 
 class Answer(BaseHTTPRequestHandler):
