@@ -342,6 +342,9 @@ def test_stop_closes_the_listener(box: Box) -> None:
     assert box.faults() == ""
 
 
+@pytest.mark.reliability(
+    "the exporter killed six times in a row", "comes back, whoever asks meanwhile waits", times=6
+)
 def test_exporter_that_is_killed_again_and_again_comes_back(box: Box) -> None:
     kill = "kill -KILL $(systemctl show --value --property=MainPID ebpf_exporter)"
     for _ in range(6):
@@ -354,6 +357,7 @@ def test_exporter_that_is_killed_again_and_again_comes_back(box: Box) -> None:
     assert box.faults() == ""
 
 
+@pytest.mark.reliability("deployments and rollbacks in a row", "no service that fails", times=6)
 def test_deploys_and_rollbacks_in_a_row_are_no_service_that_fails(box: Box) -> None:
     for number in range(2):
         box.deploy(ebpf_exporter_allowed_sources=[f"192.0.2.{60 + number}"])
@@ -363,6 +367,7 @@ def test_deploys_and_rollbacks_in_a_row_are_no_service_that_fails(box: Box) -> N
     assert box.faults() == ""
 
 
+@pytest.mark.reliability("a chooser that breaks off", "the unit fails and is tried again")
 def test_chooser_that_breaks_off_fails_the_unit_and_is_tried_again(box: Box) -> None:
     manifest = f"{box.current()}/manifest.json"
     box.run(f"mv {manifest} {manifest}.away; systemctl restart ebpf_exporter")
@@ -373,6 +378,7 @@ def test_chooser_that_breaks_off_fails_the_unit_and_is_tried_again(box: Box) -> 
     assert box.faults() == ""
 
 
+@pytest.mark.reliability("a kernel that can run no program", "no failure, nobody listens")
 def test_kernel_that_can_run_nothing_is_no_failure_and_closes_the_listener(box: Box) -> None:
     # What the chooser says where nothing can run.
     condition = 'ExecCondition=\\nExecCondition=/bin/sh -c "exit 100"'
@@ -384,6 +390,7 @@ def test_kernel_that_can_run_nothing_is_no_failure_and_closes_the_listener(box: 
     assert box.faults() == ""
 
 
+@pytest.mark.reliability("trials that hang", "do not outlast the start")
 def test_trials_that_hang_do_not_outlast_the_start(box: Box) -> None:
     # Two variants, each longer than all that systemd waits for without being asked.
     chooser, program = f"{box.current()}/choose.py", f"{box.current()}/bin/ebpf_exporter"
@@ -402,6 +409,7 @@ def test_trials_that_hang_do_not_outlast_the_start(box: Box) -> None:
     assert box.faults() == ""
 
 
+@pytest.mark.reliability("a full state folder", "programs are chosen all the same")
 def test_full_state_folder_keeps_nobody_from_choosing(box: Box) -> None:
     box.run("systemctl stop ebpf_exporter")
     box.run(
@@ -415,6 +423,7 @@ def test_full_state_folder_keeps_nobody_from_choosing(box: Box) -> None:
     assert faults == ""
 
 
+@pytest.mark.reliability("a pipe in the place of the service's choice", "nobody waits for it")
 def test_pipe_in_the_place_of_the_choice_keeps_nobody_waiting(box: Box) -> None:
     box.run(f"mv {RUNTIME}/choice.json {RUNTIME}/away; mkfifo {RUNTIME}/choice.json")
     faults = box.faults()
@@ -422,6 +431,7 @@ def test_pipe_in_the_place_of_the_choice_keeps_nobody_waiting(box: Box) -> None:
     assert "says nothing of what it chose" in faults
 
 
+@pytest.mark.reliability("a proxy in the host's environment", "not asked for its loopback")
 def test_proxy_of_the_host_is_not_asked_for_its_loopback(box: Box) -> None:
     box.run("systemctl set-environment http_proxy=http://192.0.2.1:3128")
     box.run("echo http_proxy=http://192.0.2.1:3128 >> /etc/environment")

@@ -84,6 +84,7 @@ def monitor(bare_monitor: Host) -> Host:
     return bare_monitor
 
 
+@pytest.mark.reliability("Prometheus: a first start that fails", "nothing runs, nothing is left")
 def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Host) -> None:
     # An address that no host has: the flags are right, and only a start can tell.
     status, output = bare_monitor.play({"prometheus_listen_address": "192.0.2.1:9090"})
@@ -93,6 +94,7 @@ def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Host) -> 
     assert bare_monitor.process() == "0"
 
 
+@pytest.mark.reliability("Prometheus: a start that fails", "the old flags and files are back")
 def test_a_start_that_fails_brings_the_old_flags_back(monitor: Host) -> None:
     before = monitor.files()
     status, output = monitor.play(
@@ -107,6 +109,9 @@ def test_a_start_that_fails_brings_the_old_flags_back(monitor: Host) -> None:
     assert "changed=0" in monitor.deploy()
 
 
+@pytest.mark.reliability(
+    "Prometheus: what its own programs refuse", "nothing is written, what runs goes on"
+)
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
@@ -139,6 +144,7 @@ def test_what_its_programs_refuse_is_not_written(
     assert (monitor.files(), monitor.process()) == (before, process)
 
 
+@pytest.mark.reliability("Prometheus: a program that does not start", "the old one runs again")
 def test_a_program_that_does_not_start_brings_the_old_one_back(
     monitor: Host, tmp_path: Path
 ) -> None:
@@ -169,6 +175,9 @@ def test_a_program_that_does_not_start_brings_the_old_one_back(
     assert monitor.ask("status/buildinfo")["version"] == prometheus.VERSION
 
 
+@pytest.mark.reliability(
+    "Prometheus: two plays at once on a bare host", "told of each other, whole"
+)
 def test_two_plays_at_once_on_a_bare_host_are_told_of_each_other(bare_monitor: Host) -> None:
     bare_monitor.run("rm -rf /opt/linmonitor/prometheus; systemctl stop linmonitor-prometheus")
     both = [bare_monitor.start() for _ in range(2)]
@@ -181,6 +190,9 @@ def test_two_plays_at_once_on_a_bare_host_are_told_of_each_other(bare_monitor: H
     assert "changed=0" in bare_monitor.deploy()
 
 
+@pytest.mark.reliability(
+    "Prometheus: a play killed while it has the host's lock", "the next waits for nobody, whole"
+)
 def test_lock_of_a_play_that_was_killed_keeps_nobody_waiting(bare_monitor: Host) -> None:
     bare_monitor.run("rm -rf /opt/linmonitor/prometheus; systemctl stop linmonitor-prometheus")
     process = bare_monitor.start()
@@ -193,6 +205,9 @@ def test_lock_of_a_play_that_was_killed_keeps_nobody_waiting(bare_monitor: Host)
     assert "changed=0" in bare_monitor.deploy()
 
 
+@pytest.mark.reliability(
+    "Prometheus: rules that promtool refuses", "nothing is written, what runs goes on"
+)
 def test_rules_that_promtool_refuses_are_not_written(monitor: Host, tmp_path: Path) -> None:
     before, process = monitor.files(), monitor.process()
     rules = tmp_path / "mine.yml"
@@ -205,6 +220,9 @@ def test_rules_that_promtool_refuses_are_not_written(monitor: Host, tmp_path: Pa
     assert monitor.process() == process
 
 
+@pytest.mark.reliability(
+    "Prometheus: rules written before a run was cut off", "loaded by the next play"
+)
 def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: Host) -> None:
     process = monitor.process()
     monitor.deploy(prometheus_alerts=THRESHOLD)
@@ -219,6 +237,9 @@ def test_what_a_run_wrote_before_it_was_cut_off_is_loaded_by_the_next(monitor: H
     assert monitor.process() == process
 
 
+@pytest.mark.reliability(
+    "Prometheus: a unit written before a run was cut off", "started by the next play"
+)
 def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Host) -> None:
     process = monitor.process()
     monitor.run(f"sed -i 's/^LimitNOFILE=.*/LimitNOFILE=1234/' {UNIT}; systemctl daemon-reload")
@@ -228,6 +249,7 @@ def test_a_unit_that_was_written_before_a_cut_is_started_by_the_next(monitor: Ho
     assert "changed=0" in monitor.deploy()
 
 
+@pytest.mark.reliability("Prometheus killed six times in a row", "comes back", times=6)
 def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Host) -> None:
     for _ in range(6):
         killed = monitor.process()
@@ -239,6 +261,9 @@ def test_a_server_that_is_killed_again_and_again_comes_back(monitor: Host) -> No
     assert "changed=0" in monitor.deploy()
 
 
+@pytest.mark.reliability(
+    "Prometheus: hosts with names of any form", "instances of that name", times=2
+)
 def test_hosts_of_any_name_are_instances_of_that_name(
     monitor: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -269,6 +294,10 @@ CERTIFICATE = (
 )
 
 
+@pytest.mark.reliability(
+    "Prometheus: passwords and certificates that come, change and go",
+    "no secret is shown, none is left",
+)
 def test_users_passwords_and_certificates_come_change_and_go(monitor: Host) -> None:
     monitor.run(f"mkdir -p /etc/tls && {CERTIFICATE} && chgrp -R linmonitor-prometheus /etc/tls")
     monitor.run("chmod 640 /etc/tls/key.pem")
