@@ -84,7 +84,7 @@ PARTS: dict[str, Part] = {
     "matrix": Part(12, [on_artifact("tests.kernel.matrix")]),
     **{name: scenario(name, minutes) for name, minutes in SCENARIOS.items() if name not in TEST},
     **{name: scenario(name, 7) for name in FOLDERS if name not in SCENARIOS},
-    "faults": Part(18, [["pytest", "--quiet", "tests/faults"]]),
+    "faults": Part(25, [["pytest", "--quiet", "tests/faults"]]),
     "prometheus": Part(
         13,
         [

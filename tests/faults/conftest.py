@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,12 +17,20 @@ from typing import Any
 import pytest
 
 from tests.lab.artifact import cached
+from tests.lab.deployed import PLAYBOOK
 from tests.lab.hosts import CHECKOUT, Lab, run
 
-PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 CURRENT = "/opt/linmonitor/current"
 # One program keeps the trials short; what is tested here does not depend on which.
 SETTINGS = {"bpf_programs_enabled": ["biolatency"]}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what costs too much to be tried whole in every run."""
+    parser.addoption(
+        "--boundaries", type=int, default=1, metavar="N",
+        help="how often each role's first run and change are cut off, evenly spread over its tasks",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

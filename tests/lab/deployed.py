@@ -25,6 +25,10 @@ class Deployed:
         self.lab.up({"box": "bookworm"}, groups)
         self.inventories = [self.lab.inventory]
 
+    def close(self) -> None:
+        """Remove it."""
+        self.lab.down()
+
     def start(
         self,
         variables: dict | None = None,

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,6 +113,15 @@ class Lab:
         self.inventory.write_text(yaml.safe_dump(self._inventory(addresses, groups)))
         return self.inventory
 
+    def start_again(self, host: str) -> None:
+        """Boot a host that was killed; it may have another address then."""
+        before = yaml.safe_load(self.inventory.read_text())["all"]["hosts"][host]["ansible_host"]
+        run("podman", "start", self.container(host))
+        self._wait_for_boot(host)
+        for file in (self.inventory, self.folder / "known_hosts"):
+            text = re.sub(rf"\b{re.escape(before)}\b", self.address(host), file.read_text())
+            file.write_text(text)
+
     def _start(self, host: str, suite: str) -> None:
         # runc: crun refuses the hybrid cgroup layout that many hosts still have.
         run(
@@ -122,7 +132,7 @@ class Lab:
             image_tag(suite), "/sbin/init",
         )  # fmt: skip
 
-    def _let_in(self, host: str) -> None:
+    def _wait_for_boot(self, host: str) -> None:
         name = self.container(host)
         deadline = time.monotonic() + BOOT_SECONDS
         state = ""
@@ -138,6 +148,10 @@ class Lab:
             if "container state improper" in asked.stderr:
                 why = "" if CGROUP_V2.exists() else NEW_SYSTEMD
                 raise LabError(f"host {host} ended instead of booting{why}")
+
+    def _let_in(self, host: str) -> None:
+        name = self.container(host)
+        self._wait_for_boot(host)
         public_key = (self.folder / "id_ed25519.pub").read_text()
         install = "install -d -m 0700 ~/.ssh && cat > ~/.ssh/authorized_keys"
         run("podman", "exec", "-i", name, "sh", "-c", install, stdin=public_key)
