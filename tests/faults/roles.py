@@ -1,17 +1,23 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bare host for one role, runs that are cut off on it, and what it is and says afterwards."""
+"""A bare host for one role, runs that are cut off on it, and what it is and says afterwards.
+
+Grafana is a STAND-IN.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.faults.conftest import CURRENT, SETTINGS, sha256
+from tests.grafana import repository
 from tests.lab import prometheus
 from tests.lab.artifact import cached
 from tests.lab.deployed import Deployed
+from tests.lab.hosts import run
 
 # Without what differs between two hosts by nature: databases, how often a release was healthy.
 LOOK = r"""
@@ -33,10 +39,11 @@ for path in sorted(paths):
         print(path, oct(found.st_mode), pwd.getpwuid(found.st_uid).pw_name, content)
 """
 ASK = """
-import json, sys, urllib.request as r
+import base64, json, sys, urllib.request as r
 opener = r.build_opener(r.ProxyHandler({}))
-for url in sys.argv[1:]:
-    said = json.load(opener.open(url))
+login = base64.b64encode(sys.argv[1].encode()).decode()
+for url in sys.argv[2:]:
+    said = json.load(opener.open(r.Request(url, headers={"Authorization": "Basic " + login})))
     if url.endswith("/rules"):
         rules = [rule for group in said["data"]["groups"] for rule in group["rules"]]
         said = [[rule["name"], rule["query"]] for rule in rules]
@@ -51,6 +58,7 @@ WAYS = {
     # What the run does without a host is the case above, and here it would wait for long.
     KILLED: "podman kill {container} && " + INTERRUPT,
 }
+SERVE = "python3 -m http.server --bind 127.0.0.1 --directory /srv 8042"
 PROPERTIES = "ActiveState,UnitFileState,NeedDaemonReload,StartLimitIntervalUSec,RestartUSec"
 
 
@@ -63,9 +71,10 @@ class Role:
     variables: dict[str, Any]
     change: dict[str, Any]
     ask: str
+    served: Path | None = None
 
 
-def exporter() -> Role:
+def exporter(_: Path) -> Role:
     artifact = cached()
     return Role(
         "linmonitor_targets",
@@ -80,7 +89,7 @@ def exporter() -> Role:
     )
 
 
-def server() -> Role:
+def server(_: Path) -> Role:
     paths = ("status/config", "status/flags", "rules", "targets?state=dropped")
     urls = " ".join(f"http://127.0.0.1:9090/api/v1/{path}" for path in paths)
     job = {"job_name": "mine", "authorization": {"credentials": PASSWORD}}
@@ -93,7 +102,32 @@ def server() -> Role:
             "prometheus_scrape_interval": "20s",
             "prometheus_retention_time": "20d",
         },
-        f"python3 -c '{ASK}' {urls}",
+        f"python3 -c '{ASK}' : {urls}",
+    )
+
+
+def grafana(scratch: Path) -> Role:
+    repository.build(scratch / "repositories")
+    keys = json.loads((scratch / "repositories/keys.json").read_text())
+    urls = " ".join(f"http://127.0.0.1:3000/api/{path}" for path in ("datasources", "search"))
+    return Role(
+        "linmonitor_grafana",
+        "grafana-server",
+        {
+            "grafana_apt_url": "http://127.0.0.1:8042/stable",
+            "grafana_apt_key_fingerprint": keys["stable"],
+            "grafana_version": repository.PACKAGES["stable"][0][1],
+            "grafana_prometheus_url": "http://127.0.0.1:9090",
+            "grafana_secrets_dir": str(scratch / "secrets"),
+            "grafana_admin_password": PASSWORD,
+            "grafana_secret_key": "0123456789abcdef",
+        },
+        {
+            "grafana_prometheus_url": "http://192.0.2.1:9090",
+            "grafana_ini": {"users": {"default_theme": "light"}},
+        },
+        f"python3 -c '{ASK}' admin:{PASSWORD} {urls}",
+        scratch / "repositories/all.tar",
     )
 
 
@@ -108,6 +142,14 @@ class Host(Deployed):
         super().__init__(lab, {role.group: ["box"]}, role.variables)
         self.role = role
         self.container = self.lab.container("box")
+        if role.served:
+            run("podman", "cp", str(role.served), f"{self.container}:/served.tar")
+            self.run("tar -xf /served.tar -C /srv")
+        self.serve()
+
+    def serve(self) -> None:
+        """Serve what the role needs, if anything."""
+        self.run(f"systemd-run --quiet --unit=served {SERVE}")
 
     def counted(self, changed: bool, **environment: str) -> tuple[int, str, list[str]]:
         """Deploy; return exit status, output, and number and name of the role's tasks that ran."""
@@ -134,6 +176,7 @@ class Host(Deployed):
             assert status != 0, output[-3000:]
         if way == KILLED:
             self.lab.start_again("box")
+            self.serve()
 
     def state(self) -> str:
         """Return what there is of the role, and what it says that it runs."""

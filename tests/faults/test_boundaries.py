@@ -3,7 +3,7 @@
 """A run that was cut off before any of its tasks is made whole by the next one.
 
 Whole is what a host is that no run was cut off on: the same files with the same modes, and servers
-that say the same of themselves.
+that say the same of themselves. Grafana is a STAND-IN.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Clean:
 
 
 @pytest.fixture(scope="module")
-def clean() -> Any:
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return for a role what is clean, found out once."""
 
     @functools.cache
     def find_out(name: str) -> Clean:
-        found = Clean(ROLES[name]())
+        found = Clean(ROLES[name](tmp_path_factory.mktemp(name)))
         with closing(Host("faults-clean", found.role)) as host:
             for changed in RUNS:
                 with watched(host.container, PASSWORD) as seen:
