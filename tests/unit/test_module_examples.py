@@ -15,31 +15,25 @@ COLLECTION = Path(__file__).parents[2]
 MODULES = sorted((COLLECTION / "plugins/modules").glob("*.py"))
 
 
-def blocks(module: Path) -> dict[str, Any]:
-    """Read a module's documentation without importing it."""
-    body = ast.parse(module.read_text()).body
+def texts(source: Path) -> dict[str, Any]:
+    """Read the documentation in a source file without importing it."""
     return {
-        node.targets[0].id: yaml.safe_load(node.value.value)
-        for node in body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and node.targets[0].id in ("DOCUMENTATION", "EXAMPLES", "RETURN")
+        target.id: yaml.safe_load(node.value.value)
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in ("DOCUMENTATION", "EXAMPLES", "RETURN")
     }
 
 
 def options(module: Path) -> dict[str, dict]:
     """Give the documented options, those of the collection's fragments included."""
-    documentation = blocks(module)["DOCUMENTATION"]
+    documentation = texts(module)["DOCUMENTATION"]
     found = dict(documentation.get("options", {}))
     for fragment in documentation.get("extends_documentation_fragment", []):
         name = fragment.removeprefix("linmonitor.stack.")
-        source = ast.parse((COLLECTION / f"plugins/doc_fragments/{name}.py").read_text())
-        (text,) = (
-            node.value.value
-            for node in ast.walk(source)
-            if isinstance(node, ast.Assign) and node.targets[0].id == "DOCUMENTATION"
-        )
-        found.update(yaml.safe_load(text)["options"])
+        source = COLLECTION / f"plugins/doc_fragments/{name}.py"
+        found.update(texts(source)["DOCUMENTATION"]["options"])
     return found
 
 
@@ -50,7 +44,7 @@ def test_there_are_modules():
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
 def test_every_argument_of_the_examples_exists(module):
     known, name = options(module), f"linmonitor.stack.{module.stem}"
-    used = [task[name] or {} for task in blocks(module)["EXAMPLES"] if name in task]
+    used = [task[name] or {} for task in texts(module)["EXAMPLES"] if name in task]
     assert used, f"no example uses {name}"
     for arguments in used:
         assert set(arguments) <= set(known)
@@ -60,5 +54,5 @@ def test_every_argument_of_the_examples_exists(module):
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
 def test_every_return_value_is_described(module):
-    for key, value in blocks(module)["RETURN"].items():
+    for key, value in texts(module)["RETURN"].items():
         assert value["description"] and value["type"] and value["returned"], key
