@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ import yaml
 from dashboards import rules
 from tests.dashboards import reading
 from tests.dashboards.api import Prometheus, Window
+from tests.dashboards.server import free_port, running
 from tests.lab.hosts import LabError
 from tests.lab.prometheus import VERSION, programs
 from tests.versions import NEWEST, OTHERS
@@ -33,12 +33,6 @@ EMPTY = {
     "Monitoring / Prometheus: Messages sent by Alertmanager A",
     "Monitoring / Prometheus: Messages that failed A",
 }
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _configuration(port: int, target: str, node: bool) -> dict:
@@ -72,31 +66,15 @@ def server(request, tmp_path_factory):
     """Return a Prometheus whose rules follow each other in seconds, and what it lacks."""
     folder = tmp_path_factory.mktemp("prometheus")
     node = request.param != "without node_exporter"
-    binary = _on(request.param if node else VERSION) / "prometheus"
+    programs_of = _on(request.param if node else VERSION)
     standin = serve(rules.ROOT / "files/bpf")
     threading.Thread(target=standin.serve_forever, daemon=True).start()
-    port = _free_port()
+    port = free_port()
     for file in rules.write(folder, changes={name: {"hold": "0s"} for name in rules.settings()}):
         file.write_text(re.sub(r"\b(30s|1m)\b", "1s", file.read_text()))
-    target = f"127.0.0.1:{standin.server_port}"
-    configuration = _configuration(port, target, node)
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                binary,
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stderr=log,
-        )
-    yield (
-        Prometheus(f"http://127.0.0.1:{port}"),
-        EMPTY | (set() if node else reading.of_node()),
-    )
-    process.terminate()
-    process.wait(timeout=30)
+    configuration = _configuration(port, f"127.0.0.1:{standin.server_port}", node)
+    with running(programs_of, folder, configuration, port) as api:
+        yield api, EMPTY | (set() if node else reading.of_node())
     standin.shutdown()
     standin.server_close()
 
