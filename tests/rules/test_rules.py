@@ -185,6 +185,30 @@ WANTED_NO_MORE = 'up{job="ebpf_exporter",instance="h1",ebpf_configs=",biolatency
 RUNS = 'ebpf_exporter_enabled_configs{job="ebpf_exporter",instance="h1",name="tcp-rtt"}'
 
 
+def test_a_server_that_stores_nothing_any_more_pages_once(run):
+    """What it says of itself it does not store either."""
+    of_itself = '{job="prometheus",instance="p:9090"}'
+    series = dict.fromkeys(
+        [
+            WANTED,
+            RUNS,
+            f"up{of_itself}",
+            f"prometheus_tsdb_head_samples_appended_total{of_itself}",
+            f"prometheus_notifications_alertmanagers_discovered{of_itself}",
+        ],
+        "1+1x30 stale",
+    )
+    expr = 'count by (alertname) (ALERTS{alertstate="firing",alertname!="Watchdog"})'
+    samples = [{"labels": '{alertname="PrometheusNotIngesting"}', "value": 1}]
+    asked = [
+        {"expr": expr, "eval_time": at, "exp_samples": found}
+        for at, found in (("30m", []), ("60m", samples), ("1d", samples))
+    ]
+    test = _test({"series": series}) | {"promql_expr_test": asked}
+    code, said = run("test", "rules", tests=[test])
+    assert code == 0, said
+
+
 @pytest.mark.parametrize(
     ("series", "answers"),
     [
