@@ -18,7 +18,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
   test test-quick test-full test-grafana lint unit molecule matrix accuracy compatibility bench bench-fleet bench-bpf costs \
-  dashboards snapshot images bench-dashboards new-program docs reliability lock pin preflight prometheus-archive
+  dashboards snapshot images bench-dashboards bench-prometheus new-program docs reliability lock pin preflight prometheus-archive
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
@@ -111,6 +111,9 @@ images: snapshot ## The same, into docs/images
 
 bench-dashboards: $(VENV)/.ready-test ## Query time of the Fleet dashboard over 1,000 synthetic hosts
 	$(BIN)/python -m tests.dashboards.bench
+
+bench-prometheus: $(VENV)/.ready-test ## Processor, memory and disk of a Prometheus with 1,000 synthetic hosts
+	$(BIN)/python -m tests.bench.prometheus
 
 NAME ?=
 new-program: $(VENV)/.ready-test ## Write the folder of a new BPF program, NAME=…, and say what it lacks

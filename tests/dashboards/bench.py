@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.prometheus import tool
+from tests.lab.prometheus import VERSION, programs, tool
 
 from . import reading
 from .api import Prometheus, Window
+from .server import free_port, running
 
 LIMIT = 2.0  # seconds that one panel may take
 STEP = 30  # seconds between recorded values, as in the rules
@@ -86,40 +85,15 @@ def write(path: Path, hosts: int, end: int) -> int:
     return count
 
 
-@contextmanager
-def running(data: Path) -> Iterator[Prometheus]:
-    """Run a Prometheus on `data`, on a free loopback port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    configuration = data.parent / "prometheus.yml"
-    configuration.write_text("{}\n")
-    process = subprocess.Popen(
-        [
-            tool("prometheus"),
-            f"--config.file={configuration}",
-            f"--storage.tsdb.path={data}",
-            f"--web.listen-address={address}",
-            "--log.level=error",
-        ]
-    )
-    try:
-        yield _ready(Prometheus(f"http://{address}"), process)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _ready(server: Prometheus, process: subprocess.Popen) -> Prometheus:
+def ready(server: Prometheus) -> None:
+    """Wait until a server has read its data."""
     for _ in range(240):
-        if process.poll() is not None:
-            break
         try:
             server.instant("vector(1)", time.time())
         except OSError:
             time.sleep(0.25)
         else:
-            return server
+            return
     raise SystemExit("Prometheus does not answer")
 
 
@@ -152,7 +126,8 @@ def main() -> int:
             check=True,
         )
         text.unlink()
-        with running(data) as server:
+        with running(programs(VERSION), Path(scratch), {}, free_port()) as server:
+            ready(server)
             spent = timings(server, Window(end - HOUR, end, 15))
     for title, (seconds, number) in sorted(spent.items(), key=lambda item: -item[1][0]):
         print(f"{seconds:8.3f} s {number:5} series  {title}")
