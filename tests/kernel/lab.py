@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from . import net
 from .exporter import SKIPPED, Exporter, Metrics
 
 # What a result says until its run is over.
@@ -69,14 +70,18 @@ class Lab:
         self.artifact, self.exporters, self.live = artifact, exporters, live
         self.rows: list[Row] = []
         self.deltas: list[tuple[Exporter, Metrics]] = []
+        # Connections that others on this machine accepted while it was measured.
+        self.others = 0
 
     @contextmanager
     def measured(self, settle: float = 0.3) -> Iterator[None]:
         """Run a workload between two scrapes; what a program publishes late is in them."""
         time.sleep(settle)
         before = [exporter.metrics() for exporter in self.exporters]
+        accepted = net.accepted_by_others() if self.live else 0
         yield
         time.sleep(settle)
+        self.others += net.accepted_by_others() - accepted if self.live else 0
         self.deltas = [
             (exporter, exporter.metrics() - old)
             for exporter, old in zip(self.exporters, before, strict=True)

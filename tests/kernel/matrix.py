@@ -258,7 +258,7 @@ def main() -> None:
     failed = [row for row in rows if not row["passed"]]
     for result in results:
         for text in result["disturbed"]:
-            print(f"{result['kernel']}: tried again, {text}")
+            print(f"{result['kernel']}: disturbed, {text}")
     errors = [text for result in results for text in result["errors"]]
     print(*errors, sep="\n")
     if options.write_docs:

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,24 @@ def counters_of(process: Path) -> dict[str, int]:
         for names, values in zip(lines[::2], lines[1::2], strict=True)
         for name, value in zip(names[1:], values[1:], strict=True)
     }
+
+
+def of_each_namespace() -> dict[str, Counter[str]]:
+    """Return the kernel's counters of every network namespace in use, by the namespace's number."""
+    found: dict[str, Counter[str]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            namespace = str((process / "ns/net").stat().st_ino)
+            if namespace not in found:
+                found[namespace] = Counter(counters_of(process))
+    return found
+
+
+def accepted_by_others() -> int:
+    """Return how many connections were accepted outside the three namespaces, ever."""
+    ours = {str(Path(f"/run/netns/{name}").stat().st_ino) for name in (CLIENT, ROUTER, SERVER)}
+    found = of_each_namespace()
+    return sum(found[name]["TcpPassiveOpens"] for name in found.keys() - ours)
 
 
 class Counted:

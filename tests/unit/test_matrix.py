@@ -91,6 +91,23 @@ def test_a_wrong_case_is_tried_again_unless_processors_race_for_its_count(
     assert not lab.rows[0].passed
 
 
+@pytest.mark.parametrize("others", [0, 7])
+def test_a_wrong_count_on_a_machine_in_use_is_judged_unless_others_accept_connections(
+    tmp_path, others
+):
+    @proves("a_total")
+    def case(lab):
+        lab.others += others
+        for measured in (1, 2):
+            row = Row("a_total", "case", "raw_tp", 1, measured, 0, is_timing=False)
+            lab.rows.append(row)
+
+    lab = Lab(tmp_path, [], live=True)
+    said = guest.run_case(lab, case)
+    assert [row.passed for row in lab.rows] == ([True] if others else [True, False])
+    assert ("NOT JUDGED, for others accepted 7 connections" in said[-1]) == bool(others)
+
+
 @pytest.mark.parametrize("error", [UNFINISHED, "case: wrong"])
 def test_what_went_wrong_comes_with_the_last_words_of_the_machine(monkeypatch, tmp_path, error):
     class Machine:

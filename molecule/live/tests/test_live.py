@@ -8,7 +8,6 @@ the kernel's own counters say of all of it is the upper bound.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import threading
@@ -23,7 +22,7 @@ from dashboards import metrics, rules
 from tests.dashboards import reading, workload
 from tests.dashboards.api import Prometheus, Window
 from tests.dashboards.live import Answer, answers, unhealthy
-from tests.kernel.net import counters_of
+from tests.kernel.net import of_each_namespace
 
 # Of workload, of which the last minute is looked at. Dropped events are counted between full
 # minutes: the second one comes up to two minutes after the first scrape, and its rule 30 s later.
@@ -84,31 +83,20 @@ def refused(host) -> dict[str, str]:
     }
 
 
-def tcp_counters() -> dict[str, Counter[str]]:
-    """Return the kernel's TCP counters of each network namespace of this machine."""
-    found: dict[str, Counter[str]] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            namespace = str((process / "ns/net").readlink())
-            if namespace not in found:
-                found[namespace] = Counter(counters_of(process))
-    return found
-
-
 @pytest.fixture(scope="module")
 def measured(host, server) -> Measured:
     """Run the workload with the kernel's statistics of BPF programs on, and ask every panel."""
     program = Path(workload.__file__).read_text()
     before: dict[str, Counter[str]] = {}
     last_minute = threading.Timer(
-        SECONDS - workload.MINUTE, lambda: before.update(tcp_counters())
+        SECONDS - workload.MINUTE, lambda: before.update(of_each_namespace())
     )  # fmt: skip
     last_minute.start()
     host.check_output("sysctl -q kernel.bpf_stats_enabled=1")
     try:
         truth = json.loads(host.check_output("python3 -c %s %s", program, str(SECONDS)))
         machine: Counter[str] = Counter()
-        for namespace, after in tcp_counters().items():
+        for namespace, after in of_each_namespace().items():
             machine += after - before.get(namespace, Counter())
         machine = Counter({name: n / workload.MINUTE for name, n in machine.items()})
         found = answers(
