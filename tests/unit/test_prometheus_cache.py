@@ -29,14 +29,22 @@ def sums(archive: bytes, name: str = NAME) -> bytes:
     return f"{hashlib.sha256(archive).hexdigest()}  {name}\n".encode()
 
 
+def of_release(archive: bytes) -> bytes:
+    """Return what a release's page has: the archives of all platforms, one on a line."""
+    others = [
+        sums(name.encode(), NAME.replace("linux-amd64", name)) for name in ("aix", "linux-arm64")
+    ]
+    return b"".join([others[0], sums(archive), others[1]])
+
+
 OTHER = sums(b"x", "prometheus-3.5.0.linux-amd64.tar.gz")
 # By the first part of the path, what a server answers for checksums and archive.
 SERVERS = {
-    "good": (sums(ARCHIVE), ARCHIVE),
+    "good": (of_release(ARCHIVE), ARCHIVE),
     "login": (LOGIN, LOGIN),
     "moved to a login page": (None, None),
     "another version": (OTHER, ARCHIVE),
-    "login for the archive": (sums(ARCHIVE), LOGIN),
+    "login for the archive": (of_release(ARCHIVE), LOGIN),
 }
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,29 @@ def test_variables_carry_the_name_of_their_role(role):
 def test_docs_have_the_variables_of_the_argument_specs():
     page = (CHECKOUT / variables.PAGE).read_text()
     assert page == variables.render(), "run `make docs`"
+
+
+# In a template Ansible doubles a backslash, unless YAML has made another character of it before.
+LITERAL = re.compile(r"(?:\b(?:split|join|replace)\(|~)\s*'[^']*\\[nt]")
+
+
+def texts(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    """Return the texts of a YAML document that keep their backslashes."""
+    if isinstance(node, yaml.ScalarNode):
+        yield from [node] if node.style != '"' else []
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from (text for part in pair for text in texts(part))
+    else:
+        yield from (text for part in node.value for text in texts(part))
+
+
+def test_no_template_means_a_line_break_and_says_a_backslash():
+    files = [*(CHECKOUT / "roles").rglob("*.yml"), *(CHECKOUT / "playbooks").rglob("*.yml")]
+    wrong = [
+        f"{file.relative_to(CHECKOUT)}:{text.start_mark.line + 1}"
+        for file in files
+        for text in texts(yaml.compose(file.read_text()))
+        if LITERAL.search(text.value)
+    ]
+    assert wrong == []
