@@ -186,13 +186,14 @@ class Present(_owner.Owner):
     def _write(self, file):
         """Write one file where it differs, and remember what to show of it."""
         path = file["path"]
-        content = file["content"] if file["secret"] is None else file["secret"]
+        secret = self.params["secrets"].get(path)
+        content = file["content"] if secret is None else secret
         before, same = _owned.compare(path, content, file["owner"], file["group"], file["mode"])
         if same:
             return
         self.written.append(path)
         self.act(_owned.write, path, content, file["owner"], file["group"], file["mode"])
-        if file["secret"] is None and before != content:
+        if secret is None and before != content:
             shown = dict(before_header=path, after_header=path)
             self.diff.append(dict(shown, before=short(before), after=short(content)))
 

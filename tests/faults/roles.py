@@ -131,7 +131,7 @@ def grafana(scratch: Path) -> Role:
     )
 
 
-ROLES = {"ebpf_exporter": exporter, "prometheus": server}
+ROLES = {"ebpf_exporter": exporter, "prometheus": server, "grafana": grafana}
 
 
 class Host(Deployed):

@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.linmonitor.stack.plugins.filter.owned import foreign_words
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _listening,
@@ -56,6 +57,8 @@ def own(run, host):
                 arguments[kind] = [str(host / name) for name in arguments[kind]]
         for file in arguments.get("files", []):
             file |= {"path": str(host / file["path"]), "owner": ME, "group": MY_GROUP}
+        secrets = {str(host / name): text for name, text in arguments.pop("secrets", {}).items()}
+        arguments |= {"secrets": secrets} if secrets else {}
         return run(owned_files, name="a", state=state, **arguments)
 
     return call
@@ -118,15 +121,26 @@ def test_check_mode_says_what_it_would_write(own, host):
     assert listed(host) == ["etc", "units"]
 
 
-def test_secrets_and_long_files_are_not_shown(own, host):
-    files = [
-        {"path": "etc/secret", "secret": "hunter2"},
-        {"path": "etc/long", "content": "long\n" * 9400},
-    ]
-    answer = own(trees=["etc"], known=["etc"], files=files, _ansible_diff=True)
+def test_secrets_and_long_files_are_not_shown(own, host, monkeypatch):
+    files = [{"path": "etc/secret"}, {"path": "etc/long", "content": "long\n" * 9400}]
+    secret = "[smtp]\npassword = 'hunter2'\n"
+    known = {"trees": ["etc"], "known": ["etc"], "_ansible_diff": True}
+    logged = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda _module, text, **_words: logged.append(text))
+    answer = own(files=files, secrets={"etc/secret": secret}, **known)
     assert "hunter2" not in json.dumps(answer)
     assert [shown["after"] for shown in answer["diff"]] == ["9400 lines\n"]
-    assert (host / "etc/secret").read_text() == "hunter2"
+    assert (host / "etc/secret").read_text() == secret
+    assert "etc/secret" in str(logged)
+    assert "hunter2" not in str(logged)
+
+
+@pytest.mark.parametrize("content", [{}, {"content": "a", "secret": "b"}])
+def test_file_without_content_or_with_two_is_refused(own, content):
+    secrets = {"etc/a": content.pop("secret")} if content else {}
+    answer = own(files=[{"path": "etc/a", **content}], secrets=secrets)
+    assert answer["failed"]
+    assert "etc/a has no content, or two of them" in answer["msg"]
 
 
 def test_file_that_cannot_be_written_leaves_no_draft(own, host):
