@@ -11,8 +11,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.linmonitor.stack.plugins.module_utils import _values
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
-# The kind of each variable that has one.
-KINDS = Path(__file__).parents[2] / "meta/values.yml"
+# The kind of each variable that has one; read here, once, before Ansible forks for each host.
+KINDS = _yaml.read(Path(__file__).parents[2] / "meta/values.yml")
 
 
 class ActionModule(ActionBase):
@@ -23,15 +23,25 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict | None = None) -> dict[str, Any]:
         """Return a failure that names each variable with what it may be."""
         result = super().run(tmp, task_vars)
-        role = self.validate_argument_spec({"role": {"type": "str", "required": True}})[1]["role"]
-        known = task_vars or {}
-        faults = []
-        for name, kind in _yaml.read(KINDS).items():
-            if name.startswith(f"{role}_") and name in known:
-                said = _values.fault(kind, self._templar.template(known[name]))
-                faults += [f"{name} must be {said}."] if said else []
+        arguments = self.validate_argument_spec(
+            {"role": {"type": "str", "required": True}, "faults": {"type": "str"}}
+        )[1]
+        known = dict(task_vars or {})
+        self._templar.available_variables = known
+        wrong = []
+        for name, kind in KINDS.items():
+            if name.startswith(f"{arguments['role']}_") and name in known:
+                # Once: others are made from it.
+                known[name] = self._templar.template(known[name])
+                said = _values.fault(kind, known[name])
+                wrong += [f"{name} must be {said}."] if said else []
         result["changed"] = False
-        if faults:
-            host = known["inventory_hostname"]
-            result.update(failed=True, msg=f"Nothing was changed on {host}. {' '.join(faults)}")
+        if wrong:
+            said = f"Nothing was changed on {known['inventory_hostname']}. {' '.join(wrong)}"
+        elif arguments["faults"]:
+            said = " ".join(filter(None, self._templar.template(known[arguments["faults"]])))
+        else:
+            said = ""
+        if said:
+            result.update(failed=True, msg=said)
         return result

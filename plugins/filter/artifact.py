@@ -27,7 +27,8 @@ description:
 author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
-VERSIONS = Path(__file__).parents[2] / "versions.yml"
+# Read here, once: Ansible loads filters before it forks a process for each task of a host.
+VERSIONS = _yaml.read(Path(__file__).parents[2] / "versions.yml")
 KEY_LENGTH = 16
 GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -52,9 +53,23 @@ def matched_set(exporter: str, libbpf: str = "", libbpfgo: str = "") -> dict:
     return next((one for one in pins("sets") if one.items() >= wanted.items()), {})
 
 
+def version_fault(exporter: str, libbpf: str, libbpfgo: str, host: str) -> str:
+    """Say which versions belong together where those that a host asks for do not; else nothing."""
+    if matched_set(exporter, libbpf, libbpfgo):
+        return ""
+    sets = "; ".join(
+        "{exporter} with {libbpf} and {libbpfgo}".format(**one) for one in pins("sets")
+    )
+    return (
+        f"ebpf_exporter {exporter}, libbpf {libbpf} and libbpfgo {libbpfgo} do not fit together "
+        f"(asked for by {host}). Set ebpf_exporter_version, ebpf_exporter_libbpf_version and "
+        f"ebpf_exporter_libbpfgo_version to one of these sets: {sets}."
+    )
+
+
 def pins(part: str) -> dict:
     """Return a part of versions.yml."""
-    return _yaml.read(VERSIONS)[part]
+    return VERSIONS[part]
 
 
 def build_environment(target: str, go: str) -> dict[str, str]:
@@ -166,4 +181,5 @@ class FilterModule:
             "programs_sha256": programs_sha256,
             "reproducible_tar": reproducible_tar,
             "tree_sha256": tree_sha256,
+            "version_fault": version_fault,
         }

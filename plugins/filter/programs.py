@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ansible.errors import AnsibleFilterError
@@ -29,9 +30,31 @@ def programs_catalogue(roots: list[str]) -> dict:
         raise AnsibleFilterError(f"{error} ({own})") from None
 
 
+def program_faults(enabled: list[str], catalogue: Mapping, host: str) -> list[str]:
+    """Say what is wrong with the names of programs and sets that a host asks for."""
+    named = {*catalogue["sets"], *catalogue["configs"]}
+    if enabled and named.issuperset(enabled) and len(set(enabled)) == len(enabled):
+        return []
+    return [
+        f"bpf_programs_enabled of {host} is {', '.join(enabled)}. It must name each program or set "
+        f"once; sets are {', '.join(sorted(catalogue['sets']))}, programs are "
+        f"{', '.join(sorted(catalogue['configs']))}."
+    ]
+
+
+def wanted_programs(enabled: list[str], catalogue: Mapping) -> list[str]:
+    """Return the programs that names stand for, a set for its members, as they were asked for."""
+    sets = catalogue["sets"]
+    return list(dict.fromkeys(one for name in enabled for one in sets.get(name, [name])))
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"programs_catalogue": programs_catalogue}
+        return {
+            "program_faults": program_faults,
+            "programs_catalogue": programs_catalogue,
+            "wanted_programs": wanted_programs,
+        }

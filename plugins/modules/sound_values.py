@@ -11,7 +11,7 @@ module: sound_values
 short_description: Refuse values of a role's variables that nobody can mean
 version_added: 1.0.0
 description:
-  - The first task of every entry point of a role. Says what each wrong value may be instead, and
+  - Stands before everything that changes a host. Says what each wrong value may be instead, and
     asks no host.
   - What a value may be, beyond its type, stands in C(meta/values.yml) of this collection.
 author:
@@ -31,17 +31,30 @@ options:
     description: The role whose variables are looked at.
     type: str
     required: true
+  faults:
+    description:
+      - Name of a variable, a list of texts, that says what else is wrong; an empty text is nothing.
+      - It is evaluated where every value is sound.
+    type: str
 """
 
 EXAMPLES = r"""
 - name: Refuse values that cannot be meant
   linmonitor.stack.sound_values:
     role: ebpf_exporter
+
+- name: Refuse what does not fit together too
+  linmonitor.stack.sound_values:
+    role: ebpf_exporter
+    faults: my_faults
+  vars:
+    my_faults:
+      - "{{ 'No program is wanted.' if bpf_programs_enabled | length == 0 else '' }}"
 """
 
 RETURN = r"""
 msg:
-  description: The variables that were refused, and what each may be.
+  description: The variables that were refused, and what each may be, or the faults.
   returned: on failure
   type: str
 """

@@ -174,3 +174,13 @@ def test_archive_has_the_same_bytes_under_any_umask_and_order(tmp_path):
         subprocess.run(command, check=True)
         packed.append(Path(archive).read_bytes())
     assert packed[0] == packed[1]
+
+
+def test_versions_that_do_not_fit_together_are_refused_with_those_that_do():
+    known = artifact.pins("sets")
+    for one in known:
+        assert artifact.version_fault(one["exporter"], one["libbpf"], one["libbpfgo"], "box") == ""
+    said = artifact.version_fault("2.5.1", "1.2.0", "v0.9.1-libbpf-1.5.1", "box")
+    assert "do not fit together (asked for by box)" in said
+    for one in known:
+        assert "{exporter} with {libbpf} and {libbpfgo}".format(**one) in said

@@ -110,6 +110,13 @@ def test_a_tag_of_settings_applies_them_and_installs_nothing(role, tmp_path):
     assert shown & steps == set()
 
 
+def test_what_a_tag_of_settings_needs_costs_other_runs_no_task(tmp_path):
+    needed = "Refuse to configure what is not installed"
+    for tag, listed in (("ebpf_exporter_config", True), ("ebpf_exporter", True), ("all", False)):
+        shown = run("site.yml", "--list-tasks", "--tags", tag, folder=str(tmp_path))
+        assert (f"linmonitor.stack.ebpf_exporter : {needed}" in shown) == listed, tag
+
+
 def test_a_skipped_tag_leaves_the_other_parts(tmp_path):
     whole, less = (
         run("site.yml", "--list-tasks", *skipped, folder=str(tmp_path))

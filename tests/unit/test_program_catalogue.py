@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.linmonitor.stack.plugins.filter.programs import programs_catalogue
+from ansible_collections.linmonitor.stack.plugins.filter.programs import (
+    program_faults,
+    programs_catalogue,
+    wanted_programs,
+)
 
 GOOD = """\
 summary: Mine
@@ -100,3 +104,31 @@ def test_program_has_one_home(tmp_path):
     program(tmp_path / "extra", "mine")
     with pytest.raises(AnsibleFilterError, match="two folders hold a program mine"):
         programs_catalogue([str(tmp_path / "ours"), str(tmp_path / "extra")])
+
+
+CATALOGUE = {
+    "sets": {"default": ["tcp-rtt", "biolatency"]},
+    "configs": {"tcp-rtt": {}, "biolatency": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("enabled", "wanted"),
+    [
+        (["default"], ["tcp-rtt", "biolatency"]),
+        (["biolatency", "default"], ["biolatency", "tcp-rtt"]),
+        (["biolatency"], ["biolatency"]),
+    ],
+)
+def test_wanted_programs_come_as_they_were_asked_for_and_once(enabled, wanted):
+    assert program_faults(enabled, CATALOGUE, "box") == []
+    assert wanted_programs(enabled, CATALOGUE) == wanted
+
+
+@pytest.mark.parametrize("enabled", [[], ["biolatenci"], ["default", "other"], ["tcp-rtt"] * 2])
+def test_names_that_mean_no_program_or_one_twice_are_refused(enabled):
+    (said,) = program_faults(enabled, CATALOGUE, "box")
+    assert said.startswith(
+        f"bpf_programs_enabled of box is {', '.join(enabled)}. It must name each"
+    )
+    assert said.endswith("sets are default, programs are biolatency, tcp-rtt.")

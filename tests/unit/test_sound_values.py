@@ -350,8 +350,9 @@ def test_a_configuration_reads_back(value):
     assert yaml.safe_load(prometheus.to_yaml(value)) == value
 
 
-def play(tmp_path, **values) -> str:
+def play(tmp_path, faults: str | None = None, **values) -> str:
     """Run the action for the exporter's role with values; return what was printed."""
+    task = {"role": "ebpf_exporter"} | ({"faults": faults} if faults else {})
     (tmp_path / "play.yml").write_text(
         yaml.safe_dump(
             [
@@ -359,7 +360,7 @@ def play(tmp_path, **values) -> str:
                     "hosts": "localhost",
                     "gather_facts": False,
                     "vars": values,
-                    "tasks": [{"linmonitor.stack.sound_values": {"role": "ebpf_exporter"}}],
+                    "tasks": [{"linmonitor.stack.sound_values": task}],
                 }
             ]
         )
@@ -391,5 +392,39 @@ def test_the_action_lets_sound_values_pass(tmp_path):
     assert "failed=0" in play(tmp_path, ebpf_exporter_root="/srv/linmonitor")
 
 
+FAULTS = ["{{ 'the root is ' ~ ebpf_exporter_root if wrong else '' }}", "{{ '' }}", "and more"]
+
+
+def test_the_action_refuses_faults_of_sound_values_in_their_own_words(tmp_path):
+    shown = play(
+        tmp_path, "my_faults", my_faults=FAULTS, wrong=True, ebpf_exporter_root="/srv/{{ 'x' }}"
+    )
+    assert "msg: the root is /srv/x and more" in shown
+
+
+@pytest.mark.parametrize("faults", [[], ["{{ '' }}"], "{{ ['', ''] }}"])
+def test_the_action_lets_values_without_faults_pass(tmp_path, faults):
+    assert "failed=0" in play(tmp_path, "my_faults", my_faults=faults)
+
+
+def test_the_action_asks_for_faults_of_sound_values_alone(tmp_path):
+    shown = play(tmp_path, "my_faults", my_faults=["{{ 1 / 0 }}"], ebpf_exporter_root="/opt")
+    assert "ebpf_exporter_root must be a folder of its own" in shown
+
+
+def test_the_action_evaluates_each_value_once(tmp_path):
+    """Variables are made of others, and a template that counts tells how often."""
+    count = tmp_path / "count"
+    shown = play(
+        tmp_path,
+        "my_faults",
+        ebpf_exporter_git_url=f"{{{{ lookup('pipe', 'echo >> {count}; echo https://x') }}}}",
+        ebpf_exporter_root="/srv/{{ ebpf_exporter_git_url | length }}",
+        my_faults=["{{ ebpf_exporter_git_url if ebpf_exporter_root != '/srv/9' else '' }}"],
+    )
+    assert "failed=0" in shown
+    assert count.read_text() == "\n"
+
+
 def test_the_action_reads_the_kinds_of_this_collection():
-    assert sound_values.KINDS.samefile(CHECKOUT / "meta/values.yml")
+    assert sound_values.KINDS == KINDS
