@@ -17,11 +17,12 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix accuracy compatibility bench bench-fleet bench-bpf costs \
-  dashboards snapshot images bench-dashboards bench-prometheus new-program docs reliability lock pin preflight prometheus-archive
+  test test-quick test-full test-grafana lint unit molecule matrix matrix-arm64 accuracy accuracy-arm64 compatibility \
+  bench bench-fleet bench-bpf costs dashboards snapshot images bench-dashboards bench-prometheus new-program docs \
+  reliability lock pin preflight prometheus-archive
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
 
 ## --- for operators
 
@@ -79,8 +80,14 @@ molecule: $(VENV)/.ready-test ## Deploy on a systemd host and look at it
 matrix: $(VENV)/.ready-test ## Prove every program's numbers on every kernel
 	$(BIN)/python -m tests.run matrix
 
+matrix-arm64: $(VENV)/.ready-test ## The same on emulated arm64 machines, one case of each program
+	$(BIN)/python -m tests.run arm64
+
 accuracy: $(VENV)/.ready-test ## Run the matrix and write docs/accuracy.md
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.matrix --write-docs
+
+accuracy-arm64: $(VENV)/.ready-test ## Run all cases on emulated arm64 machines and write docs/accuracy_arm64.md
+	$(BIN)/python -m tests.lab.artifact --architecture aarch64 $(BIN)/python -m tests.kernel.matrix --write-docs
 
 compatibility: $(VENV)/.ready-test ## Deploy with each ansible-core to each distribution and write docs/compatibility.md
 	$(BIN)/python -m tests.compatibility $(ARGS)

@@ -34,9 +34,10 @@ def scenario(name: str, minutes: float) -> Part:
     return Part(minutes, [["molecule", "test", "--scenario-name", name]])
 
 
-def on_artifact(*module: str) -> list[str]:
-    """Return a command that gets the unpacked artifact."""
-    return ["python", "-m", "tests.lab.artifact", "python", "-m", *module]
+def on_artifact(*module: str, architecture: str = "x86_64") -> list[str]:
+    """Return a command that gets the unpacked artifact of an architecture."""
+    artifact = ["python", "-m", "tests.lab.artifact", "--architecture", architecture]
+    return [*artifact, "python", "-m", *module]
 
 
 C_FILES = [str(path) for path in sorted(CHECKOUT.glob("files/bpf/*/*.[ch]"))]
@@ -96,6 +97,8 @@ PARTS: dict[str, Part] = {
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
     # What two processors do to each other, which those that take turns do not meet.
     "races": Part(8, [on_artifact("tests.kernel.matrix", "--races", *RACES)]),
+    # The programs and the exporter of the other architecture, on an emulated processor.
+    "arm64": Part(15, [on_artifact("tests.kernel.matrix", "--short", architecture="aarch64")]),
     "boot": Part(12, [["pytest", "--quiet", "tests/boot"]]),
     "builds": Part(10, [["pytest", "--quiet", "-s", "tests/builds"]]),
     "compilers": Part(12, [["pytest", "--quiet", "tests/compilers"]]),

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import json
-import lzma
 import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.kernel import initramfs
 from tests.kernel.kernels import BootImage
 from tests.lab.debian import run
 
@@ -21,9 +21,9 @@ DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 for module in /modules/*; do /bin/busybox insmod "$module"; done
-/bin/busybox mount -t ext4 /dev/vda /disk
-/bin/busybox mount --move /dev /disk/dev
-exec /bin/busybox switch_root /disk /sbin/init
+/bin/busybox mount -t ext4 /dev/vda /root
+/bin/busybox mount --move /dev /root/dev
+exec /bin/busybox switch_root /root /sbin/init
 """
 # Runs once the exporter's start job has ended, however it ended.
 REPORT_UNIT = """[Unit]
@@ -54,37 +54,6 @@ def make_disk(container: str, image: Path) -> None:
         run("mkfs.ext4", "-q", "-F", "-d", str(root), str(image))
 
 
-def initramfs(kernel: BootImage, target: Path) -> None:
-    """Write an initramfs that loads the modules of the disk and goes on to its systemd."""
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        for folder in ("bin", "dev", "disk", "modules"):
-            (root / folder).mkdir()
-        shutil.copy(shutil.which("busybox") or "/bin/busybox", root / "bin/busybox")
-        (root / "init").write_text(INIT)
-        (root / "init").chmod(0o755)
-        base = str(kernel.modules.parents[2])
-        found: list[str] = []
-        for module in DISK_MODULES:
-            # What is not found is built in: newer kernels keep that list in another package.
-            answer = subprocess.run(
-                ["modprobe", "-d", base, "-S", kernel.release, "--show-depends", module],
-                capture_output=True, text=True, check=False,
-            ).stdout  # fmt: skip
-            paths = [line.split()[1] for line in answer.splitlines() if line.startswith("insmod")]
-            found += [path for path in paths if path not in found]
-        for number, path in enumerate(found):
-            content = Path(path).read_bytes()
-            if path.endswith(".xz"):
-                content = lzma.decompress(content)
-            (root / "modules" / f"{number:02}.ko").write_bytes(content)
-        names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
-        with target.open("wb") as file:
-            command = ["busybox", "cpio", "-o", "-H", "newc"]
-            subprocess.run(command, cwd=root, input=names.encode(), stdout=file,
-                           stderr=subprocess.DEVNULL, check=True)  # fmt: skip
-
-
 def write_file(image: Path, path: str, text: str) -> None:
     """Put a file into a disk that is not running, with the folder it lies in."""
     with tempfile.NamedTemporaryFile("w") as source:
@@ -104,7 +73,8 @@ def boot(kernel: BootImage, image: Path, arguments: str = "") -> dict:
     """Boot the disk with a kernel until it powers itself off; return its report."""
     remove_file(image, "/root/report.json")
     initrd, console = image.with_suffix(".initrd"), image.with_suffix(".console")
-    initramfs(kernel, initrd)
+    busybox = Path(shutil.which("busybox") or "/bin/busybox")
+    initramfs.write(initrd, kernel, busybox, DISK_MODULES, INIT)
     command: list[str | Path] = [
         # One processor: a kernel that changes itself while another processor runs it crashes
         # at times under emulation, and nothing here needs two.

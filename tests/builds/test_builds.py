@@ -136,7 +136,7 @@ def test_manifest_names_the_architecture_and_its_packages(from_host, architectur
 
 
 def test_aarch64_exporter_runs(lab, from_host):
-    """Under emulation of an aarch64 processor; its programs need a kernel and stay untried."""
+    """Under emulation of an aarch64 processor; programs need a kernel: the part arm64 has one."""
     folder = f"/var/cache/linmonitor/build/{from_host.tarball('aarch64').parent.name}/artifact"
     said = run(
         "podman", "exec", lab.container("builder"), "sh", "-c",

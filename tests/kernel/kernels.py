@@ -20,6 +20,8 @@ from tests.lab.debian import Archive, run
 
 from . import emulator
 
+# Debian's name of the one that this machine runs.
+ARCHITECTURE = "amd64"
 # What the suite that moves on has, whatever its number is today.
 NEWEST = "newest"
 # Series, oldest first, and where they are; behind a dash the flavour of its kernels.
@@ -73,12 +75,16 @@ def guest_folders() -> list[str]:
     return pairs
 
 
-def newest(series: str, names: list[str]) -> tuple[str, list[str]]:
+def newest(
+    series: str, names: list[str], architecture: str = ARCHITECTURE
+) -> tuple[str, list[str]]:
     """Return the newest release of a series among names of packages, and its own packages."""
     number, dash, flavour = series.partition("-")
     number = r"\d+\.\d+" if series == NEWEST else re.escape(number)
     # Before 6.12 the archive counts its builds, as in 5.10.0-46.
-    image = re.compile(rf"linux-image-({number}\.\d+[+.\w]*(-\d[.\w]*)?{dash}{flavour}-amd64)")
+    image = re.compile(
+        rf"linux-image-({number}\.\d+[+.\w]*(-\d[.\w]*)?{dash}{flavour}-{architecture})"
+    )
     releases = [match[1] for match in map(image.fullmatch, names) if match]
     if not releases:
         raise NotInArchive(f"the archive has no kernel {series} in {', '.join(SUITES[series])}")
@@ -92,6 +98,7 @@ class BootImage:
 
     def __init__(self, root: Path) -> None:
         """Find image and modules below the folder it was unpacked to."""
+        self.root = root
         # Newer packages keep both below /usr, the image among the modules.
         base = root / "usr" if (root / "usr/lib/modules").is_dir() else root
         self.modules = next((base / "lib/modules").iterdir())
@@ -131,15 +138,15 @@ class BootImage:
             link.unlink()
 
 
-def fetch(series: str) -> BootImage:
+def fetch(series: str, architecture: str = ARCHITECTURE) -> BootImage:
     """Return the newest kernel of a series, from the archive or the cache."""
-    home = cache() / series
+    home = cache() / (series if architecture == ARCHITECTURE else f"{series}-{architecture}")
     kept = home / "newest"
     if kept.exists() and time.time() - kept.stat().st_mtime < FRESH:
         return BootImage(home / kept.read_text(encoding="utf-8"))
-    archive = Archive(SUITES[series], home / "apt")
+    archive = Archive(SUITES[series], home / "apt", architecture)
     try:
-        release, names = newest(series, archive.names("linux-"))
+        release, names = newest(series, archive.names("linux-"), architecture)
     except RuntimeError as error:
         if not kept.exists():
             raise

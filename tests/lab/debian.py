@@ -37,14 +37,15 @@ def mirrors() -> dict[bool, str]:
 class Archive:
     """Some suites of Debian's archive."""
 
-    def __init__(self, suites: Iterable[str], folder: Path) -> None:
-        """Prepare an apt configuration below the folder."""
-        self.suites, self.folder = list(suites), folder
+    def __init__(self, suites: Iterable[str], folder: Path, architecture: str = "amd64") -> None:
+        """Prepare an apt configuration below the folder, for an architecture by Debian's name."""
+        self.suites, self.folder, self.architecture = list(suites), folder, architecture
         for name in ("etc", "state/lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         uris = mirrors()
+        options = f"arch={architecture} signed-by={KEYRING}"
         lines = [
-            f"deb [arch=amd64 signed-by={KEYRING}] {uris[suite.endswith('-security')]} {suite} main"
+            f"deb [{options}] {uris[suite.endswith('-security')]} {suite} main"
             for suite in self.suites
         ]
         (folder / "etc" / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -56,6 +57,8 @@ class Archive:
             "Dir::State": self.folder / "state",
             "Dir::State::status": "/dev/null",
             "Dir::Cache": self.folder / "cache",
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
             "Acquire::Languages": "none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
             "APT::Sandbox::User": "root",

@@ -86,6 +86,13 @@ def gone(monkeypatch, tmp_path):
     return tmp_path
 
 
+def test_each_architecture_has_kernels_of_its_own():
+    release = "6.12.118+deb13-arm64"
+    names = [*TRIXIE, f"linux-image-{release}", f"linux-image-{release}-16k"]
+    assert kernels.newest("6.12", names, "arm64") == (release, [f"linux-image-{release}"])
+    assert kernels.newest("6.12", names)[0] == "6.12.118+deb13-amd64"
+
+
 def test_a_series_that_is_gone_comes_from_the_cache(gone, capsys):
     (gone / "6.1" / "6.1.9-amd64" / "lib/modules/6.1.9-amd64").mkdir(parents=True)
     kept = gone / "6.1" / "newest"
@@ -103,7 +110,8 @@ def test_the_matrix_names_what_it_could_not_run(gone, monkeypatch, capsys):
         row |= {"is_timing": False, "skipped": 0, "passed": True}
         return {"kernel": series, "rows": [row], "disturbed": [], "errors": []}
 
-    monkeypatch.setattr(matrix, "check_tools", lambda: None)
+    (gone / "manifest.json").write_text('{"arch": "x86_64"}')
+    monkeypatch.setattr(matrix, "check_tools", lambda architecture: None)
     monkeypatch.setattr(matrix, "stage", lambda *_arguments: None)
     monkeypatch.setattr(matrix, "run_kernel", run_kernel)
     monkeypatch.setattr("sys.argv", ["matrix", "--artifact", str(gone), "--short"])
@@ -117,12 +125,35 @@ def test_the_matrix_names_what_it_could_not_run(gone, monkeypatch, capsys):
     assert "1 kernels\n1 passed, 0 failed" in shown
 
 
+def test_the_artifact_says_on_which_kernels_it_runs(gone, monkeypatch, capsys):
+    def run_kernel(series, _work, _guest, _at_once, architecture):
+        row = {"metric": "m", "case": "c", "variant": "v", "truth": 1, "measured": 1}
+        row |= {"is_timing": False, "skipped": 0, "passed": True}
+        return {"kernel": f"{series} {architecture}", "rows": [row], "disturbed": [], "errors": []}
+
+    (gone / "manifest.json").write_text('{"arch": "aarch64"}')
+    monkeypatch.setattr(matrix, "check_tools", lambda architecture: None)
+    monkeypatch.setattr(matrix, "stage", lambda *_arguments: None)
+    monkeypatch.setattr(matrix, "run_kernel", run_kernel)
+    monkeypatch.setitem(matrix.DOCS, "aarch64", gone / "page.md")
+    monkeypatch.setattr(matrix.platform, "machine", lambda: "x86_64")
+    for more, status in (["--write-docs"], 0), (["--kernel", matrix.LIVE], 2):
+        monkeypatch.setattr("sys.argv", ["matrix", "--artifact", str(gone), *more])
+        with pytest.raises(SystemExit) as ended:
+            matrix.main()
+        assert ended.value.code == status
+    assert "2 passed, 0 failed" in capsys.readouterr().out
+    page = (gone / "page.md").read_text()
+    assert "2 rows are right and 0 are not, on\n6.1 aarch64 and 6.12 aarch64." in page
+
+
 @pytest.mark.parametrize("kind", ["VM", "LIVE"])
 def test_short_runs_one_case_for_each_program(kind):
     cases = [case for part in guest.PARTS for case in getattr(part, kind)]
     chosen = guest.short(cases, METRICS)
     assert 0 < len(chosen) < len(cases)
     proved = {metric for case in chosen for metric in case.proves}
+    assert "forecast" in proved
     if kind == "VM":
         assert all(names & proved for names in METRICS.values())
 
