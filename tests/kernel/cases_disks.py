@@ -283,6 +283,8 @@ class HeldDisk:
             threading.Thread(target=work, daemon=True).start()
         read_direct(f"/dev/{self.name}", 1, 1)
         time.sleep(2)  # the kernel and udev look at the new disk
+        # Where no udev has opened it, the kernel looks for partitions when it is opened next.
+        read_direct(f"/dev/{self.name}", 1, 1)
 
     def answer(self) -> None:
         """Answer each read with zeroes, when that may be, until the kernel disconnects."""

@@ -135,6 +135,7 @@ def test_the_artifact_says_on_which_kernels_it_runs(gone, monkeypatch, capsys):
     monkeypatch.setattr(matrix, "check_tools", lambda architecture: None)
     monkeypatch.setattr(matrix, "stage", lambda *_arguments: None)
     monkeypatch.setattr(matrix, "run_kernel", run_kernel)
+    monkeypatch.setattr(matrix.arm64, "root", lambda: None)
     monkeypatch.setitem(matrix.DOCS, "aarch64", gone / "page.md")
     monkeypatch.setattr(matrix.platform, "machine", lambda: "x86_64")
     for more, status in (["--write-docs"], 0), (["--kernel", matrix.LIVE], 2):
