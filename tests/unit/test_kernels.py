@@ -145,7 +145,8 @@ def test_the_artifact_says_on_which_kernels_it_runs(gone, monkeypatch, capsys):
         assert ended.value.code == status
     assert "2 passed, 0 failed" in capsys.readouterr().out
     page = (gone / "page.md").read_text()
-    assert "2 rows are right and 0 are not, on\n6.1 aarch64 and 6.12 aarch64." in page
+    assert "2 rows are right, 0 are not." in page
+    assert "| 6.1 aarch64 | m | c | v | 1 | 1 | 0 |\n| 6.12 aarch64 |" in page
 
 
 @pytest.mark.parametrize("kind", ["VM", "LIVE"])
