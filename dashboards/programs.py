@@ -189,10 +189,10 @@ WHOLE = [
     ),
     lines(
         "New series",
-        "count:series/s",
-        "Series that appear per second.\n\nNormal: 0 but for new hosts and restarts.\n\nIf not: a "
-        "label changes all the time and fills Prometheus.",
-        [(f"sum by (job) (rate(scrape_series_added{{{m.EXPORTERS}}}{RATE}))", "{{job}}")],
+        "count:series",
+        "Series that appear with each scrape, of all hosts.\n\nNormal: 0 but for new hosts and "
+        "restarts.\n\nIf not: a label changes all the time and fills Prometheus.",
+        [(f"sum by (job) (avg_over_time(scrape_series_added{{{m.EXPORTERS}}}{RATE}))", "{{job}}")],
     ),
 ]
 

@@ -8,6 +8,14 @@ from collections.abc import Iterator
 
 import promql_parser as pp
 
+# What takes a fall for the restart of a counter.
+RATES = {"rate", "irate", "increase"}
+# How names of counters end; some of others do not say that they are.
+COUNTERS = (
+    "_total", "_sum", "_count", "_bucket",
+    "ebpf_program_run_time_seconds", "node_netstat_Tcp_OutSegs",
+    "node_netstat_TcpExt_ListenOverflows",
+)  # fmt: skip
 CHILDREN = ("expr", "param", "lhs", "rhs", "vector_selector")
 
 
@@ -32,3 +40,12 @@ def selectors(expr: str) -> Iterator[tuple[str, dict[str, str], tuple]]:
 def calls(above: tuple) -> set[str]:
     """Return the functions around a selector."""
     return {node.func.name for node in above if isinstance(node, pp.Call)}
+
+
+def gauges_with_rates(expr: str) -> set[str]:
+    """Return what an expression takes for a counter and is none by its name."""
+    return {
+        name
+        for name, _, above in selectors(expr)
+        if calls(above) & RATES and not name.endswith(COUNTERS)
+    }

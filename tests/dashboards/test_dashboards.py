@@ -18,7 +18,7 @@ from dashboards import metrics, rules
 from dashboards.__main__ import TARGET, documents
 from tests.dashboards import bench, reading
 
-from .promql import calls, selectors, walk
+from .promql import RATES, calls, gauges_with_rates, selectors, walk
 
 HERE = Path(__file__).parent
 EXCLUSIONS = yaml.safe_load((HERE / "exclusions.yml").read_text())
@@ -290,9 +290,20 @@ def test_query(document, panel, target):
             assert {"job", "instance"} <= set(matchers), name
         # The one counter whose name does not say so.
         if name.endswith("_total") or name.endswith("ebpf_program_run_time_seconds"):
-            assert calls(above) & {"rate", "irate", "increase"}, name
+            assert calls(above) & RATES, name
         if "le" in matchers:
             assert not re.fullmatch(r"\d+", matchers["le"]), 'it would be "1.0" in Prometheus 3'
+
+
+@each_query
+def test_only_counters_have_rates(document, panel, target):
+    """The rate of a gauge is 0 where it stays high, and its falls count as restarts."""
+    assert gauges_with_rates(target["expr"]) == set()
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in RULES], ids=lambda r: next(iter(r.values())))
+def test_only_counters_have_rates_in_rules(rule):
+    assert gauges_with_rates(rule["expr"]) == set()
 
 
 @each_query
@@ -500,6 +511,7 @@ def test_node_exporter_stays_in_its_group():
 
 def test_walk_sees_nested_selectors():
     """Guards the guard: what these tests never visit, they never judge."""
+    assert gauges_with_rates("sum(rate(x_total[5m]) + increase(y[5m]) + z)") == {"y"}
     expr = "topk(3, sum by (a) (rate(x_total[5m])) / on (a) (y > 1)) or absent(z)"
     assert [name for name, _, _ in selectors(expr)] == ["x_total", "y", "z"]
     assert len(list(walk(pp.parse(expr)))) > 10
