@@ -49,3 +49,32 @@ def gauges_with_rates(expr: str) -> set[str]:
         for name, _, above in selectors(expr)
         if calls(above) & RATES and not name.endswith(COUNTERS)
     }
+
+
+def _names_its_labels(node) -> bool | None:
+    """Say whether all labels of an answer are named in its query; None of a number."""
+    if isinstance(node, pp.AggregateExpr):
+        return not node.modifier or "by" in str(node.modifier).split()
+    if isinstance(node, pp.VectorSelector | pp.MatrixSelector | pp.SubqueryExpr):
+        return False
+    if isinstance(node, pp.BinaryExpr):
+        left, right = _names_its_labels(node.lhs), _names_its_labels(node.rhs)
+        return right if left is None else left
+    below = [getattr(node, "expr", None), *(getattr(node, "args", None) or [])]
+    said = [_names_its_labels(one) for one in below if one is not None]
+    return next((one for one in said if one is not None), None)
+
+
+def mismatched(expr: str) -> list[str]:
+    """Return operations that match by all labels what names its labels with what does not.
+
+    They match where both come from one Prometheus. What a store's own rules record can have more
+    labels, which no sum has.
+    """
+    return [
+        node.prettify()
+        for node, _ in walk(pp.parse(expr))
+        if isinstance(node, pp.BinaryExpr)
+        and not (node.modifier and node.modifier.matching)
+        and {_names_its_labels(node.lhs), _names_its_labels(node.rhs)} == {True, False}
+    ]

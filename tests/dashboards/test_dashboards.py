@@ -18,7 +18,7 @@ from dashboards import metrics, rules
 from dashboards.__main__ import TARGET, documents
 from tests.dashboards import bench, reading
 
-from .promql import RATES, calls, gauges_with_rates, selectors, walk
+from .promql import RATES, calls, gauges_with_rates, mismatched, selectors, walk
 
 HERE = Path(__file__).parent
 EXCLUSIONS = yaml.safe_load((HERE / "exclusions.yml").read_text())
@@ -48,6 +48,9 @@ QUERIES = [
     for title, document in DASHBOARDS.items()
     for panel, target in reading.queries(document)
 ]
+each_rule = pytest.mark.parametrize(
+    "rule", [rule for rule, _ in RULES], ids=lambda rule: next(iter(rule.values()))
+)
 each_query = pytest.mark.parametrize(("document", "panel", "target"), QUERIES)
 
 
@@ -301,9 +304,19 @@ def test_only_counters_have_rates(document, panel, target):
     assert gauges_with_rates(target["expr"]) == set()
 
 
-@pytest.mark.parametrize("rule", [rule for rule, _ in RULES], ids=lambda r: next(iter(r.values())))
+@each_rule
 def test_only_counters_have_rates_in_rules(rule):
     assert gauges_with_rates(rule["expr"]) == set()
+
+
+@each_query
+def test_sums_and_series_are_matched_by_named_labels(document, panel, target):
+    assert mismatched(target["expr"]) == []
+
+
+@each_rule
+def test_sums_and_series_are_matched_by_named_labels_in_rules(rule):
+    assert mismatched(rule["expr"]) == []
 
 
 @each_query
@@ -511,6 +524,10 @@ def test_node_exporter_stays_in_its_group():
 
 def test_walk_sees_nested_selectors():
     """Guards the guard: what these tests never visit, they never judge."""
+    for fitting in ("a:b / a:c", "sum(x) / max(a:b > 0)", "sum(x) > on () a:b", "2 * sum(x)"):
+        assert mismatched(fitting) == []
+    for wrong in ("1 - sum by (a) (x) / (a:b > 0)", "x unless histogram_quantile(1, sum(y))"):
+        assert len(mismatched(wrong)) == 1
     assert gauges_with_rates("sum(rate(x_total[5m]) + increase(y[5m]) + z)") == {"y"}
     expr = "topk(3, sum by (a) (rate(x_total[5m])) / on (a) (y > 1)) or absent(z)"
     assert [name for name, _, _ in selectors(expr)] == ["x_total", "y", "z"]
