@@ -17,7 +17,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix matrix-arm64 accuracy accuracy-arm64 compatibility \
+  test test-quick test-full test-grafana lint unit molecule matrix matrix-arm64 accuracy accuracy-arm64 compatibility stores \
   bench bench-fleet bench-bpf costs dashboards snapshot images bench-dashboards bench-prometheus new-program docs \
   reliability lock pin preflight prometheus-archive
 
@@ -91,6 +91,9 @@ accuracy-arm64: $(VENV)/.ready-test ## Run matrix-arm64 and write docs/accuracy_
 
 compatibility: $(VENV)/.ready-test ## Deploy with each ansible-core to each distribution and write docs/compatibility.md
 	$(BIN)/python -m tests.compatibility $(ARGS)
+
+stores: $(VENV)/.ready-test ## Write into real stores and write docs/stores.md (ARGS=victoria: those that begin so)
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.stores --write $(ARGS)
 
 bench: $(VENV)/.ready-test ## What a run that changes nothing costs: executions per role, seconds for 1 and 20 hosts
 	$(BIN)/python -m tests.bench.roles

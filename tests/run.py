@@ -93,6 +93,8 @@ PARTS: dict[str, Part] = {
             ["pytest", "-n2", "--quiet", "-m", "between", "tests/rules", "tests/dashboards"],
         ],
     ),
+    # `make stores` takes all engines; these two need no compiler.
+    "stores": Part(8, [on_artifact("tests.stores", "prometheus", "victoria-debian")]),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
     # What two processors do to each other, which those that take turns do not meet.

@@ -87,8 +87,8 @@ def _node(seconds: float) -> list[str]:
     ]
 
 
-def page(configs: Path, seconds: float) -> str:
-    """Return what an exporter shows that has counted for `seconds`."""
+def page(configs: Path, seconds: float, node: bool = True) -> str:
+    """Return what an exporter shows that has counted for `seconds`, and what node_exporter does."""
     out = [_text(f"{PREFIX}build_info", {"version": "2.5.1"}, 1)]
     for number, path in enumerate(sorted(configs.glob("*/*.yaml"))):
         identity = {"id": str(number)}
@@ -116,19 +116,20 @@ def page(configs: Path, seconds: float) -> str:
     out.append(_text("process_cpu_seconds_total", {}, seconds / 100))
     out.append(_text("process_resident_memory_bytes", {}, 4e7))
     out.append(_text("process_start_time_seconds", {}, time.time() - seconds))
-    out.append(_text("node_netstat_Tcp_OutSegs", {}, seconds * 1000))
-    out.append(_text("node_netstat_TcpExt_ListenOverflows", {}, 0))
-    out += _node(seconds)
+    if node:
+        out.append(_text("node_netstat_Tcp_OutSegs", {}, seconds * 1000))
+        out.append(_text("node_netstat_TcpExt_ListenOverflows", {}, 0))
+        out += _node(seconds)
     return "".join(out)
 
 
-def serve(configs: Path) -> ThreadingHTTPServer:
-    """Return a server on a free loopback port; the caller runs and closes it."""
+def serve(configs: Path, node: bool = True) -> ThreadingHTTPServer:
+    """Return a server of that page on a free loopback port; the caller runs and closes it."""
     began = time.time()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = page(configs, time.time() - began).encode()
+            body = page(configs, time.time() - began, node).encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
