@@ -131,7 +131,7 @@ def grafana(scratch: Path) -> Role:
     )
 
 
-ROLES = {"ebpf_exporter": exporter, "prometheus": server, "grafana": grafana}
+ROLES = {"ebpf_exporter": exporter, "prometheus": server, "Grafana's stand-in": grafana}
 
 
 class Host(Deployed):
