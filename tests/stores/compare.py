@@ -200,10 +200,10 @@ def apart(local: Answer, other: Answer, off: Iterable[str]) -> str:
     if any(one.keys() != two.keys() for one, two in points):
         absent = sum(len(one.keys() - two.keys()) for one, two in points)
         added = sum(len(two.keys() - one.keys()) for one, two in points)
-        return f"{absent} points fewer and {added} more of {sum(len(one) for one, _ in points)}"
+        return f"{absent} points fewer and {added} more of {sum(len(one) for one, _two in points)}"
     pairs = [(one[at], two[at]) for one, two in points for at in one]
     # A difference of two sums can be small beside both: what the panel shows is the measure.
-    scale = max((abs(one) for one, _ in pairs if math.isfinite(one)), default=0.0)
+    scale = max((abs(one) for one, _two in pairs if math.isfinite(one)), default=0.0)
     wrong = [(one, two) for one, two in pairs if not same(one, two, ROUNDING, ROUNDING * scale)]
     if not wrong:
         return ""

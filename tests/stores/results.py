@@ -70,8 +70,8 @@ def of(line: str) -> str:
 
 def page(text: str, rows: list[Row], when: str, order: list[str]) -> str:
     """Return the page with new lines for some engines."""
-    head, _, rest = text.partition(START)
-    before, _, tail = rest.partition(END)
+    head, _start, rest = text.partition(START)
+    before, _end, tail = rest.partition(END)
     if not rest or not tail:
         raise ValueError(f"the page has no part between {START.strip()} and {END}")
     lines = {name: [line for line in before.splitlines() if of(line) == name] for name in order}

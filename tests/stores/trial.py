@@ -144,7 +144,7 @@ class Trial:
                 row.failed[part] = words(error)
                 print(f"  {engine.name}: {part} failed: {row.failed[part]}", flush=True)
 
-    def begin(self, engine: Engine, _: Row) -> None:
+    def begin(self, engine: Engine, _row: Row) -> None:
         """Start a store."""
         engine.watch(self.a)
         engine.start()
@@ -211,7 +211,7 @@ class Trial:
         self.say("the second replica writes too")
         self.b.process.start()
 
-        def begin(engine: Engine, _: Row) -> None:
+        def begin(engine: Engine, _row: Row) -> None:
             engine.watch(self.b)
             engine.start()
             engine.deduplicate()
