@@ -17,13 +17,10 @@ import yaml
 
 from tests.lab.prometheus import tool
 from tests.stores.process import Process, free_address
-from tests.unit.role_play import play
+from tests.unit.role_play import play, prometheus_answer
 
 INTERVAL = 5
 QUEUE = {"capacity": 1000, "max_samples_per_send": 500, "max_shards": 4, "max_backoff": "1s"}
-ASKED = """
-{'files': __prometheus_secret_files | combine(__prometheus_files), 'flags': __prometheus_arguments}
-"""
 
 
 class Sender:
@@ -54,13 +51,7 @@ class Sender:
 
     def question(self) -> dict[str, Any]:
         """Return a task in which Ansible writes down what the role would."""
-        folder = f"/var/lib/linmonitor/prometheus-{self.variables['prometheus_instance']}"
-        given = {
-            "__prometheus_owned": {"resolved": {folder: str(self.data)}},
-            "__prometheus_config_dir": str(self.folder),
-        }
-        answer = {"content": f"{{{{ {ASKED} | to_json }}}}", "dest": str(self.folder / "answer")}
-        return {"ansible.builtin.copy": answer, "vars": self.variables | given}
+        return prometheus_answer(self.folder, self.data, self.variables)
 
     def write(self) -> None:
         """Put files and command line where the role would."""
