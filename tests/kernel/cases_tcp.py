@@ -784,8 +784,11 @@ def stall(option: tuple[int, int, int]) -> None:
 
 
 def wait_for_ack(sock: socket.socket) -> None:
-    """Wait until what was sent has arrived; what was dropped is not waited for."""
-    deadline = time.monotonic() + 0.02
+    """Wait until what was sent has arrived; what was dropped is not waited for.
+
+    That is sent again after 0.2 s at the earliest; on a starved machine arriving takes a while.
+    """
+    deadline = time.monotonic() + 0.06
     while tcp_info(sock, UNACKED) and time.monotonic() < deadline:
         time.sleep(0.0005)
 
