@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 
 from tests.lab.monitor import Monitor
+from tests.lab.wait import settled
 
 UNIT = "linmonitor-prometheus"
 DATA = "/var/lib/linmonitor/prometheus"
@@ -49,20 +49,6 @@ def host() -> Iterator[Monitor]:
         monitor.deploy(**SETTINGS)
         settled("some samples", lambda: len(samples(monitor)) > 5)
         yield monitor
-
-
-def settled(what: str, holds: Callable[[], Any], seconds: float = 180) -> None:
-    """Wait until something holds; a server that does not answer yet says no."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            found = holds()
-        except ValueError:
-            found = None
-        if found:
-            return
-        assert time.monotonic() < deadline, f"{what}: {found}"
-        time.sleep(1)
 
 
 def samples(host: Monitor) -> list[list]:

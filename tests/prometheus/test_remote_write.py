@@ -16,11 +16,10 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 
 import pytest
 from cryptography import x509
@@ -33,6 +32,7 @@ from tests.dashboards.api import Prometheus
 from tests.dashboards.live import unhealthy
 from tests.dashboards.server import free_port, running
 from tests.lab.prometheus import VERSION, programs
+from tests.lab.wait import settled
 from tests.versions import NEWEST
 
 PASSWORD = "swordfish"
@@ -140,20 +140,6 @@ class Gate:
         request.send_response(status)
         request.end_headers()
         request.wfile.write(words.encode())
-
-
-def settled(what: str, holds: Callable[[], Any], seconds: float = 90) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            found = holds()
-        except (HTTPError, URLError):
-            found = None
-        if found:
-            return
-        assert time.monotonic() < deadline, f"{what}: {found}"
-        time.sleep(0.5)
 
 
 class Sender:
