@@ -100,9 +100,15 @@ def same(one: float, other: float, relative: float = 0.0, absolute: float = 0.0)
     return one == other or math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
 
 
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(sorted(names)[:SHOWN])}{more}"
+def _few(names: Iterable[str]) -> str:
+    every = sorted({*names})
+    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
+    return f"{', '.join(every[:SHOWN])}{more}"
+
+
+def _told(found: dict[str, list[str]]) -> list[str]:
+    """Say of each kind of difference how often it is there, and some names."""
+    return [f"{len(names)} {words}: {_few(names)}" for words, names in found.items() if names]
 
 
 def differences(sent: Samples, found: Samples, rounding: float = 0.0) -> list[str]:
@@ -110,11 +116,6 @@ def differences(sent: Samples, found: Samples, rounding: float = 0.0) -> list[st
 
     `rounding` is the relative difference that two values may have.
     """
-    said = []
-    if missing := [name_of(labels) for labels in sent.keys() - found.keys()]:
-        said.append(f"{len(missing)} series are missing: {_few(missing)}")
-    if extra := [name_of(labels) for labels in found.keys() - sent.keys()]:
-        said.append(f"{len(extra)} series were not sent: {_few(extra)}")
     absent, added, other = [], [], []
     for labels in sent.keys() & found.keys():
         mine, theirs = sent[labels], found[labels]
@@ -125,13 +126,15 @@ def differences(sent: Samples, found: Samples, rounding: float = 0.0) -> list[st
             for at in mine.keys() & theirs.keys()
             if not same(mine[at], theirs[at], rounding)
         ]
-    if absent:
-        said.append(f"{len(absent)} samples are missing: {_few([*{*absent}])}")
-    if added:
-        said.append(f"{len(added)} samples were not sent: {_few([*{*added}])}")
-    if other:
-        said.append(f"{len(other)} values differ: {_few(other)}")
-    return said
+    return _told(
+        {
+            "series are missing": [*map(name_of, sent.keys() - found.keys())],
+            "series were not sent": [*map(name_of, found.keys() - sent.keys())],
+            "samples are missing": absent,
+            "samples were not sent": added,
+            "values differ": other,
+        }
+    )
 
 
 def doubled(
@@ -144,11 +147,6 @@ def doubled(
     than one for each.
     """
     every = set().union(*replicas)
-    said = []
-    if missing := [name_of(labels) for labels in every - found.keys()]:
-        said.append(f"{len(missing)} series are missing: {_few(missing)}")
-    if extra := [name_of(labels) for labels in found.keys() - every]:
-        said.append(f"{len(extra)} series were not sent: {_few(extra)}")
     foreign, many, holes = [], [], []
     for labels in found.keys() & every:
         sent = [replica[labels] for replica in replicas if labels in replica]
@@ -164,13 +162,15 @@ def doubled(
             many.append(name_of(labels))
         if max(map(len, sent)) > 2 and _hole(mine) > 2 * max(map(_hole, sent)):
             holes.append(name_of(labels))
-    if foreign:
-        said.append(f"{len(foreign)} series have samples of no replica: {_few(foreign)}")
-    if many:
-        said.append(f"{len(many)} series have more samples than a replica: {_few(many)}")
-    if holes:
-        said.append(f"{len(holes)} series have a hole: {_few(holes)}")
-    return said
+    return _told(
+        {
+            "series are missing": [*map(name_of, every - found.keys())],
+            "series were not sent": [*map(name_of, found.keys() - every)],
+            "series have samples of no replica": foreign,
+            "series have more samples than a replica": many,
+            "series have a hole": holes,
+        }
+    )
 
 
 def _hole(values: Mapping[int, float]) -> int:
@@ -194,7 +194,7 @@ def apart(local: Answer, other: Answer, off: Iterable[str]) -> str:
     if "topk(" in local.expr:
         mine, theirs = _ranks(mine), _ranks(theirs)
     if mine.keys() != theirs.keys():
-        few = _few([name_of(labels) for labels in mine.keys() ^ theirs.keys()])
+        few = _few(map(name_of, mine.keys() ^ theirs.keys()))
         return f"{len(theirs)} series instead of {len(mine)}: {few}"
     points = [(mine[labels], theirs[labels]) for labels in mine]
     if any(one.keys() != two.keys() for one, two in points):
