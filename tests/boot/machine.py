@@ -21,9 +21,9 @@ DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 for module in /modules/*; do /bin/busybox insmod "$module"; done
-/bin/busybox mount -t ext4 /dev/vda /root
-/bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /sbin/init
+/bin/busybox mount -t ext4 /dev/vda /disk
+/bin/busybox mount --move /dev /disk/dev
+exec /bin/busybox switch_root /disk /sbin/init
 """
 # Runs once the exporter's start job has ended, however it ended.
 REPORT_UNIT = """[Unit]

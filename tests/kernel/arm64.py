@@ -43,16 +43,16 @@ share() {{
 share root /lower ro,cache=loose
 /bin/busybox mount -t tmpfs upper /upper
 /bin/busybox mkdir /upper/new /upper/work
-/bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/new,workdir=/upper/work root /root
-share boot /root/boot ro,cache=loose
-share modules /root/usr/lib/modules ro,cache=loose
-share work "/root{work}" rw
-/bin/busybox mount --move /dev /root/dev
-/bin/busybox mount -t proc proc /root/proc
-/bin/busybox mount -t sysfs sys /root/sys
-for folder in tmp run; do /bin/busybox mount -t tmpfs "$folder" "/root/$folder"; done
-/bin/busybox mount -t securityfs security /root/sys/kernel/security
-exec /bin/busybox switch_root /root /bin/sh -c '"{script}"; exec busybox poweroff -f'
+/bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/new,workdir=/upper/work disk /disk
+share boot /disk/boot ro,cache=loose
+share modules /disk/usr/lib/modules ro,cache=loose
+share work "/disk{work}" rw
+/bin/busybox mount --move /dev /disk/dev
+/bin/busybox mount -t proc proc /disk/proc
+/bin/busybox mount -t sysfs sys /disk/sys
+for folder in tmp run; do /bin/busybox mount -t tmpfs "$folder" "/disk/$folder"; done
+/bin/busybox mount -t securityfs security /disk/sys/kernel/security
+exec /bin/busybox switch_root /disk /bin/sh -c '"{script}"; exec busybox poweroff -f'
 """
 
 

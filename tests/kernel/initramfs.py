@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .kernels import BootImage
 
-FOLDERS = ("bin", "dev", "modules", "root")
+FOLDERS = ("bin", "dev", "disk", "modules")
 
 
 def with_dependencies(kernel: BootImage, modules: Iterable[str]) -> list[Path]:
