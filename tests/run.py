@@ -108,8 +108,10 @@ PARTS: dict[str, Part] = {
 }
 
 
-# Of a part that failed, said again beside the summary: a long run is read from its end.
+# Lines of a part that failed, said again beside the summary, and how long one may be: of a long run
+# its end is read, and often nothing else was kept.
 LAST_WORDS = 15
+LONG_LINE = 300
 
 
 class Times:
@@ -148,7 +150,7 @@ def run_command(command: list[str]) -> list[str]:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             if line.strip():
-                words.append(line.rstrip())
+                words.append(line.rstrip()[:LONG_LINE])
     return [*words, f"exit code {process.returncode}"] if process.returncode else []
 
 

@@ -66,10 +66,15 @@ def load(path):
 def save(path, record):
     # type: (str, dict) -> None
     """Write a record so that a cut leaves the old one or the new one."""
-    for folder in reversed(missing_parents(path)):
-        make(folder)
-        os.chmod(folder, 0o755)  # whatever the umask is
-    handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    while True:
+        try:
+            for folder in reversed(missing_parents(path)):
+                make(folder)
+                os.chmod(folder, 0o755)  # whatever the umask is
+            handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+            break
+        except FileNotFoundError:
+            continue  # another execution removed the last record, and the folder with it
     with os.fdopen(handle, "w") as stream:
         json.dump(record, stream, indent=2, sort_keys=True)
         stream.write("\n")

@@ -133,10 +133,16 @@ def remove(path):
 def make_folders(path):
     # type: (str) -> None
     """Make a folder and those above it, open to the service's user whatever the umask is."""
-    if not os.path.isdir(path):
-        make_folders(os.path.dirname(path))
+    if os.path.isdir(path):
+        return
+    make_folders(os.path.dirname(path))
+    try:
         os.mkdir(path)
-        os.chmod(path, 0o755)
+    except FileExistsError:
+        # Another execution made it meanwhile, for another instance on this host.
+        if not os.path.isdir(path):
+            raise
+    os.chmod(path, 0o755)
 
 
 # --- what is there

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.lab.artifact import cached
-from tests.lab.deployed import PLAYBOOK
+from tests.lab.deployed import PLAYBOOK, failures
 from tests.lab.hosts import CHECKOUT, Lab, run
 
 CURRENT = "/opt/linmonitor/current"
@@ -77,7 +77,7 @@ class Box:
     def deploy(self, **variables: object) -> str:
         """Deploy, insist on success and health, and return the release's folder."""
         status, output = self.play("site", **variables)
-        assert status == 0, output[-3000:]
+        assert status == 0, failures(output)
         assert self.faults() == ""
         return self.current()
 

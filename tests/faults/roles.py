@@ -16,7 +16,7 @@ from tests.faults.conftest import CURRENT, SETTINGS, sha256
 from tests.grafana import repository
 from tests.lab import prometheus
 from tests.lab.artifact import cached
-from tests.lab.deployed import Deployed
+from tests.lab.deployed import Deployed, failures
 from tests.lab.hosts import run
 
 # Without what differs between two hosts by nature: databases, how often a release was healthy.
@@ -170,10 +170,10 @@ class Host(Deployed):
         status, output, _ = self.counted(changed, CUT_OFF_AT=number, CUT_OFF_BY=command)
         if way == DISCONNECTED:
             # A run that has lost its host goes on to its end where nothing more is asked of it.
-            assert self.run("systemctl is-active ssh") != "active", output[-3000:]
+            assert self.run("systemctl is-active ssh") != "active", failures(output)
             self.run("systemctl start ssh")
         else:
-            assert status != 0, output[-3000:]
+            assert status != 0, failures(output)
         if way == KILLED:
             self.lab.start_again("box")
             self.serve()

@@ -17,6 +17,7 @@ import pytest
 
 from tests.faults.roles import PASSWORD, ROLES, WAYS, Host, Role
 from tests.faults.watch import watched
+from tests.lab.deployed import failures
 
 RUNS = {False: "first run", True: "change"}
 NOISY = {"ANSIBLE_VERBOSITY": "3", "ANSIBLE_DIFF_ALWAYS": "true"}
@@ -43,7 +44,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Any:
             for changed in RUNS:
                 with watched(host.container, PASSWORD) as seen:
                     status, output, found.tasks[changed] = host.counted(changed, **NOISY)
-                assert status == 0, output[-3000:]
+                assert status == 0, failures(output)
                 found.told += [*seen, *(word for word in output.split() if PASSWORD in word)]
                 found.state[changed] = host.state()
             found.told += host.run(f"journalctl --no-pager | grep {PASSWORD}").splitlines()

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import CURRENT, Box, sha256
+from tests.lab.deployed import failures
 from tests.lab.hosts import CHECKOUT
 
 
@@ -89,7 +90,7 @@ def test_bad_release_leaves_the_old_one_running(
     tried = dataclasses.replace(box, checkout=overlooking)
     status, output = tried.play("site", ebpf_exporter_artifact=str(bad))
     assert status != 0
-    assert said in output, output[-3000:]
+    assert said in output, failures(output)
     assert box.current() == before
     assert box.faults() == ""
     assert sha256(bad)[:16] not in box.run("ls /opt/linmonitor/releases")
@@ -100,11 +101,11 @@ def test_first_release_that_is_bad_leaves_nothing_running(
     bare_box: Box, fabricate: Callable
 ) -> None:
     status, output = bare_box.play("uninstall")
-    assert status == 0, output[-3000:]
+    assert status == 0, failures(output)
     bad = fabricate(pass_the_trial_and_never_start)
     status, output = bare_box.play("site", ebpf_exporter_artifact=str(bad))
     assert status != 0
-    assert "there was none before it" in output, output[-3000:]
+    assert "there was none before it" in output, failures(output)
     assert bare_box.current() == ""
     assert bare_box.run("systemctl show --value -p LoadState ebpf_exporter") == "not-found"
 
@@ -211,7 +212,7 @@ def test_damage_on_the_host_is_repaired(box: Box, damage: str) -> None:
     assert box.deploy() == before
     status, output = box.play("site")
     assert status == 0
-    assert "changed=0" in output, output[-3000:]
+    assert "changed=0" in output, failures(output)
 
 
 @pytest.mark.reliability("a full disk", "the old release runs, nothing is left")
@@ -287,7 +288,7 @@ def test_rollback_goes_back_and_forth_with_unit_and_settings(box: Box) -> None:
     assert new != old
     for release, present in ((old, False), (new, True)):
         status, output = box.play("rollback")
-        assert status == 0, output[-3000:]
+        assert status == 0, failures(output)
         assert box.current() == release
         assert ("192.0.2.50" in box.run(installed)) == present
         assert box.faults() == ""
@@ -363,7 +364,7 @@ def test_deploys_and_rollbacks_in_a_row_are_no_service_that_fails(box: Box) -> N
         box.deploy(ebpf_exporter_allowed_sources=[f"192.0.2.{60 + number}"])
     for _ in range(4):
         status, output = box.play("rollback")
-        assert status == 0, output[-3000:]
+        assert status == 0, failures(output)
     assert box.faults() == ""
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.roles import PASSWORD, Host, grafana
 from tests.faults.watch import watched
+from tests.lab.deployed import failures
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_two_plays_at_once_are_told_of_each_other(bare_host: Host) -> None:
     for process, output, second in zip(both, outputs, told):
         # On a machine that has much to do it waits in vain, and says so.
         in_vain = second and "Wait for its end, or end it, and run this again" in output
-        assert process.returncode == 0 or in_vain, output[-3000:]
+        assert process.returncode == 0 or in_vain, failures(output)
     assert bare_host.run("ls /run/linmonitor 2>/dev/null") == ""
     assert "changed=0" in bare_host.deploy()
 

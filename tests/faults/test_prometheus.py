@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.lab import prometheus
+from tests.lab.deployed import failures
 from tests.lab.monitor import Monitor
 
 RULES = "/etc/linmonitor/prometheus/rules/alerts.yml"
@@ -89,7 +90,7 @@ def test_a_first_start_that_fails_leaves_nothing_running(bare_monitor: Host) -> 
     # An address that no host has: the flags are right, and only a start can tell.
     status, output = bare_monitor.play({"prometheus_listen_address": "192.0.2.1:9090"})
     assert status != 0
-    assert "cannot assign requested address" in output, output[-3000:]
+    assert "cannot assign requested address" in output, failures(output)
     assert bare_monitor.run(f"ls {UNIT} {RULES} 2>/dev/null") == ""
     assert bare_monitor.process() == "0"
 
@@ -101,7 +102,7 @@ def test_a_start_that_fails_brings_the_old_flags_back(monitor: Host) -> None:
         {"prometheus_listen_address": "192.0.2.1:9090", "prometheus_alerts": THRESHOLD}
     )
     assert status != 0
-    assert "cannot assign requested address" in output, output[-3000:]
+    assert "cannot assign requested address" in output, failures(output)
     assert "runs again with the unit, the flags, the program and the files of before" in output
     assert monitor.files() == before
     assert monitor.ask("status/flags")["web.listen-address"] == "127.0.0.1:9090"
@@ -139,7 +140,7 @@ def test_what_its_programs_refuse_is_not_written(
     before, process = monitor.files(), monitor.process()
     status, output = monitor.play(variables)
     assert status != 0
-    assert words in output, output[-3000:]
+    assert words in output, failures(output)
     assert "nothing was changed" in output.lower()
     assert (monitor.files(), monitor.process()) == (before, process)
 
@@ -169,7 +170,7 @@ def test_a_program_that_does_not_start_brings_the_old_one_back(
         }
     )
     assert status != 0
-    assert "broken on purpose" in output, output[-3000:]
+    assert "broken on purpose" in output, failures(output)
     program = monitor.run(f"readlink /proc/{monitor.process()}/exe")
     assert program.startswith(f"/opt/linmonitor/prometheus/{prometheus.VERSION}-")
     assert monitor.ask("status/buildinfo")["version"] == prometheus.VERSION
@@ -214,7 +215,7 @@ def test_rules_that_promtool_refuses_are_not_written(monitor: Host, tmp_path: Pa
     rules.write_text("groups: [{name: a, rules: [{record: x, expr: sum(}]}]\n")
     status, output = monitor.play({"prometheus_rule_files": [str(rules)]})
     assert status != 0
-    assert "promtool refuses what is to be written to box" in output, output[-3000:]
+    assert "promtool refuses what is to be written to box" in output, failures(output)
     assert "rules/mine.yml" in output
     assert monitor.files() == before
     assert monitor.process() == process
@@ -280,7 +281,7 @@ def test_hosts_of_any_name_are_instances_of_that_name(
     monkeypatch.setattr(monitor, "inventories", [inventory])
     for words in ("failed=0", "changed=0"):
         status, output = monitor.play(ANSIBLE_RUN_TAGS="prometheus")
-        assert status == 0, output[-3000:]
+        assert status == 0, failures(output)
         assert words in output
     found = {one["labels"]["instance"] for one in monitor.ask("targets")["activeTargets"]}
     assert found == {own, other}
@@ -311,9 +312,9 @@ def test_users_passwords_and_certificates_come_change_and_go(monitor: Host) -> N
     }
     shown = {"ANSIBLE_VERBOSITY": "3", "ANSIBLE_DIFF_ALWAYS": "true"}
     status, output = monitor.play(wanted, **shown)
-    assert status == 0, output[-3000:]
+    assert status == 0, failures(output)
     again = monitor.play(wanted, **shown)[1]
-    assert "changed=0" in again, again[-3000:]
+    assert "changed=0" in again, failures(again)
     assert SECRET not in output + again
     assert monitor.run(f"journalctl --no-pager | grep --count {SECRET}") == "0"
     modes = monitor.run("stat --format '%a %U %G' /etc/linmonitor/prometheus/*.yml | sort -u")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,12 @@ from pathlib import Path
 from tests.lab.hosts import CHECKOUT, Lab
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+def failures(output: str) -> str:
+    """Return what tasks failed with, of a play's output on one line; if none did, its end."""
+    found = re.findall(r"(?:TASK \[[^]]*\] \*+ )?fatal: .*?(?= (?:TASK|PLAY) |$)", output)
+    return "\n".join(one[:3000] for one in found) or output[-3000:]
 
 
 class Deployed:
@@ -57,7 +64,7 @@ class Deployed:
     def deploy(self, **variables: object) -> str:
         """Deploy and insist on success."""
         status, output = self.play(variables)
-        assert status == 0, output[-3000:]
+        assert status == 0, failures(output)
         return output
 
     def run(self, command: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.deployed import failures
 from tests.lab.monitor import Monitor
 
 PORTS = {"eu": 9190, "us": 9191}
@@ -110,7 +111,7 @@ def test_a_port_that_another_instance_has_is_refused(host: Monitor) -> None:
     same = {"prometheus_listen_address": f"127.0.0.1:{PORTS['us']}"}
     status, output = host.play(same, "--limit=eu")
     assert status != 0
-    assert f"Port 127.0.0.1:{PORTS['us']} is taken by prometheus" in output, output[-3000:]
+    assert f"Port 127.0.0.1:{PORTS['us']} is taken by prometheus" in output, failures(output)
     assert f"of {unit('us')}.service" in output
     assert [host.process(unit(name)) for name in PORTS] == before
 
@@ -129,7 +130,7 @@ def test_what_purges_one_leaves_the_others(host: Monitor) -> None:
     data = host.run("ls -d /var/lib/linmonitor/prometheus-us/wal")
     purge = {"linmonitor_purge": ["prometheus"]}
     status, output = host.play(purge, "--limit=eu", playbook="playbooks/uninstall.yml")
-    assert status == 0, output[-3000:]
+    assert status == 0, failures(output)
     left = "find / -xdev ( -name '*prometheus-eu*' -o -name '*prometheus@eu*' )"
     assert host.run(left.replace("(", "\\(").replace(")", "\\)")) == ""
     assert host.run(f"getent passwd {unit('eu')}; getent group {unit('eu')}") == ""

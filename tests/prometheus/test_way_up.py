@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.lab import prometheus
+from tests.lab.deployed import failures
 from tests.lab.monitor import Monitor
 
 DATA = "/var/lib/linmonitor/prometheus"
@@ -45,7 +46,7 @@ class Way:
         """Boot it with the default version, and wait for samples."""
         self.host = Monitor("way-up")
         status, output = self.go(prometheus.VERSION)
-        assert status == 0, output[-3000:]
+        assert status == 0, failures(output)
         began = int(time.time())
         blocks = self.host.run(OLD.format(at=began - 24 * 3600, data=DATA))
         assert int(blocks) > 0
@@ -139,7 +140,7 @@ def test_a_program_that_is_not_the_one_asked_for_is_refused(
         "another machine's": "cannot be executed (ENOEXEC)",
         "another version's": "version 2.37.8",
     }
-    assert said[archive] in output, output[-3000:]
+    assert said[archive] in output, failures(output)
     assert "has no Prometheus 2.99.0 that runs on box" in output
     assert "linux-amd64 by prometheus_archive" in output
     assert way.host.process() == process
@@ -151,7 +152,7 @@ def test_a_program_that_is_not_the_one_asked_for_is_refused(
 @pytest.mark.parametrize("version", prometheus.to_be_had()[1:])
 def test_each_step_keeps_every_sample_and_every_rule_works(way: Way, version: str) -> None:
     status, output = way.go(version)
-    assert status == 0, output[-3000:]
+    assert status == 0, failures(output)
     assert "action: restarted" in output
     assert version_of(way) == prometheus.handed_in(version)["prometheus_version"]
     assert way.all_samples() == way.samples
@@ -166,7 +167,7 @@ def test_the_way_back_from_3_is_refused_before_anything_stops(way: Way) -> None:
     status, output = way.go(prometheus.VERSION)
     assert status != 0
     assert f"and can be read from 2.55 on; prometheus_version is {prometheus.VERSION}" in output
-    assert f"{DATA} were written by Prometheus 3." in output, output[-3000:]
+    assert f"{DATA} were written by Prometheus 3." in output, failures(output)
     assert (way.host.process(), way.host.run(f"sha256sum {UNIT}")) == before
     assert way.all_samples() == way.samples
 
@@ -175,5 +176,5 @@ def test_the_way_back_to_2_55_keeps_every_sample(way: Way) -> None:
     if "2.55.1" not in prometheus.to_be_had():
         pytest.skip("not compiled here: python -m tests.lab.prometheus 2.55.1")
     status, output = way.go("2.55.1")
-    assert status == 0, output[-3000:]
+    assert status == 0, failures(output)
     assert (version_of(way), way.all_samples()) == ("2.55.1", way.samples)

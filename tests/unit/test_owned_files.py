@@ -75,6 +75,22 @@ def test_record_is_written_before_the_files(own, host):
     assert not (host / "etc/a.conf").exists()
 
 
+def test_record_is_written_while_another_role_removes_its_last(own, host, monkeypatch):
+    record, really = Path(_owned.INSTALLED) / "one.json", _owned.tempfile.mkstemp
+    removed = []
+
+    def overtaken(**where):
+        if not removed:
+            removed.append(where["dir"])
+            Path(where["dir"]).rmdir()
+        return really(**where)
+
+    monkeypatch.setattr(_owned.tempfile, "mkstemp", overtaken)
+    _owned.save(str(record), {"a": 1})
+    assert removed
+    assert json.loads(record.read_text()) == {"a": 1}
+
+
 def test_files_are_recorded_and_written_in_one(own, host):
     file = {"path": "etc/new/a.conf", "content": OURS, "mode": "0640"}
     answer = own(files=[dict(file)])

@@ -102,6 +102,21 @@ def test_what_is_refused_leaves_the_folder_as_it_was(tmp_path, unpack, what, mor
     assert snapshot(tmp_path / "opt") == before
 
 
+def test_folders_that_another_instance_makes_at_the_same_time_are_taken(
+    tmp_path, unpack, monkeypatch
+):
+    really = os.mkdir
+
+    def overtaken(path, *mode):
+        if Path(path).name == "opt" and not Path(path).exists():
+            really(path, *mode)
+        really(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", overtaken)
+    unpack(pack(tmp_path / "one.tar", FILES))
+    assert (tmp_path / "opt/dest/read").read_bytes() == b"text"
+
+
 def test_check_mode_says_what_would_be_done_without_the_archive(run, tmp_path):
     answer = run(
         unpacked_archive, src="absent", dest=str(tmp_path / "dest"), _ansible_check_mode=True
