@@ -44,6 +44,7 @@ ALWAYS_SHORT = ("6.12-rt",)
 TIMEOUT = {"x86_64": 1800, "aarch64": 3600}
 BOOT_TIMEOUT = {"x86_64": 420, "aarch64": 1200}
 CONSOLE = 4000  # characters
+WRONG = " **wrong** |"  # how a row ends
 # Where a virtual machine has file systems of its own.
 HIDDEN = ("/tmp", "/run", "/var/tmp", "/var/cache", "/dev")
 # Program: the package of Debian that has it. What runs on arm64 is in the machines' own root.
@@ -182,10 +183,10 @@ def table(results: list[dict]) -> list[str]:
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for result in results:
         for row in result["rows"]:
-            mark = "" if row["passed"] else " **wrong**"
+            mark = " |" if row["passed"] else WRONG
             lines.append(
                 f"| {result['kernel']} | {row['metric']} | {row['case']} | {row['variant']} "
-                f"| {number(row['truth'])} | {number(row['measured'])} | {error(row)}{mark} |"
+                f"| {number(row['truth'])} | {number(row['measured'])} | {error(row)}{mark}"
             )
     return lines
 
@@ -326,7 +327,8 @@ def main() -> None:
             results = list(pool.map(run, machines))
         # Alone: the machine's own kernel counts what the emulators do, too.
         results += [run(series) for series in chosen if series == LIVE]
-    print("\n".join(table(results)))
+    lines = table(results)
+    print("\n".join(lines))
     print(*not_run(architecture), *absent, sep="\n")
     rows = [row for result in results for row in result["rows"]]
     failed = [row for row in rows if not row["passed"]]
@@ -334,7 +336,8 @@ def main() -> None:
         for text in result["disturbed"]:
             print(f"{result['kernel']}: disturbed, {text}")
     errors = [text for result in results for text in result["errors"]]
-    print(*errors, sep="\n")
+    # Again, where a long output is read.
+    print(*errors, *(line for line in lines if line.endswith(WRONG)), sep="\n")
     if options.write_docs:
         write_docs(architecture, results, absent)
     print(f"{platform.node()}: {len(results) - len(absent)} kernels")
