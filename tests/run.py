@@ -19,6 +19,8 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.lab.cache import cache
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -118,8 +120,7 @@ class Times:
     """What each part took when it last passed, kept in the user's cache."""
 
     def __init__(self) -> None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self.file = Path(base) / "linmonitor" / "test-times.json"
+        self.file = cache() / "test-times.json"
         self.seconds: dict[str, float] = {}
         if self.file.exists():
             self.seconds = json.loads(self.file.read_text())

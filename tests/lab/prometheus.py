@@ -9,19 +9,19 @@ prints what to hand in.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import yaml
 
+from tests.lab import go
+from tests.lab.cache import cache, made_once
 from tests.lab.debian import Archive
 from tests.lab.hosts import CHECKOUT, LabError, run
 
@@ -32,50 +32,10 @@ PROGRAMS = ("prometheus", "promtool")
 # Where scenarios find it: its place in the cache depends on the compiler.
 LINK = CHECKOUT / ".lab/prometheus-archive"
 VARIABLE = "github.com/prometheus/common/version"
-BUILD = ["build", "-buildvcs=false", "-trimpath", "-tags=netgo"]
-# The compiler of this machine and no flags of its user: the same bytes for everybody who has it.
-ENVIRONMENT = {
-    "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off",
-    "GOOS": "linux", "GOARCH": "amd64", "GOAMD64": "v1", "CGO_ENABLED": "0",
-}  # fmt: skip
 
 
-def go(*arguments: str, folder: Path = CHECKOUT) -> str:
-    """Return what Go prints; LabError with its last lines where it fails."""
-    done = subprocess.run(
-        ["go", *arguments], cwd=folder, env=os.environ | ENVIRONMENT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
-        raise LabError(f"go {arguments[0]} ended with {done.returncode}:\n{tail}")
-    return done.stdout
-
-
-def require_go() -> None:
-    """Install the distribution's Go where there is none, or say how."""
-    if shutil.which("go"):
-        return
-    installer = str(CHECKOUT / "tests/lab/packages/install")
-    if os.geteuid() != 0:
-        raise LabError(
-            f"Prometheus is compiled with Go, which is missing here: sudo {installer} golang-go"
-        )
-    run(installer, "golang-go")
-
-
-def source(version: str = VERSION) -> Path:
-    """Return the pinned module in Go's cache; LabError where the proxy has other bytes."""
-    pin = PINS[version]
-    module = f"{pin['module']}@{pin['module_version']}"
-    found = json.loads(go("mod", "download", "-json", module))
-    if found["Sum"] != pin["h1"]:
-        raise LabError(f"{module} has the hash {found['Sum']}, pinned is {pin['h1']}")
-    return Path(found["Dir"])
-
-
-def ldflags(version: str) -> str:
-    """Return what a compiled version says of itself, as the linker's flags."""
+def flags(version: str) -> list[str]:
+    """Return the flags of Go, with what a compiled version says of itself."""
     info = {
         "Version": version,
         "Revision": PINS[version].get("revision", ""),
@@ -84,19 +44,15 @@ def ldflags(version: str) -> str:
         "BuildDate": "19700101-00:00:00",
     }
     words = [f"-X {VARIABLE}.{name}={value}" for name, value in info.items() if value]
-    return " ".join(["-s -w", *words])
+    return ["-tags=netgo", f"-ldflags={' '.join(['-s -w', *words])}"]
 
 
 def compiled(version: str, packed: Path) -> None:
     """Compile the programs of a version into a folder."""
     print(f"lab: compiling Prometheus {version} from its Go module (minutes)", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="linmonitor-prometheus-") as scratch:
-        # Go does not compile inside of its cache.
-        tree = shutil.copytree(source(version), Path(scratch, "source"))
-        for path in tree.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        commands = [f"./cmd/{name}" for name in PROGRAMS]
-        go(*BUILD, f"-ldflags={ldflags(version)}", f"-o={packed}/", *commands, folder=tree)
+    pin = PINS[version]
+    tree = go.source(f"{pin['module']}@{pin['module_version']}", pin["h1"])
+    go.compile_into(packed, tree, (f"./cmd/{name}" for name in PROGRAMS), *flags(version))
 
 
 def unpacked(suite: str, packed: Path) -> None:
@@ -132,36 +88,29 @@ def folder_of(version: str) -> Path:
     """Return the folder of a version in the cache, which its content and its compiler name."""
     inputs = [version, PINS[version]]
     if "module" in PINS[version]:
-        build = [*BUILD, f"-ldflags={ldflags(version)}"]
-        inputs = [PINS[version], build, ENVIRONMENT, go("env", "GOVERSION").strip()]
+        inputs = [PINS[version], [*go.BUILD, *flags(version)], go.ENVIRONMENT, go.version()]
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "linmonitor/prometheus-module" / key
+    return cache() / "prometheus-module" / key
 
 
 def cached(version: str = VERSION) -> Path:
     """Return the folder with archive, checksums and binaries, after making what is missing."""
     if "module" in PINS[version]:
-        require_go()
-    folder = folder_of(version)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel tests ask at once
-        if not folder.exists():
-            draft = folder.with_name(f"{folder.name}.new")
-            shutil.rmtree(draft, ignore_errors=True)
-            packed = draft / "new"
-            packed.mkdir(parents=True)
-            if "module" in PINS[version]:
-                compiled(version, packed)
-            else:
-                unpacked(PINS[version]["debian"], packed)
-            said = run(str(packed / "prometheus"), "--version")
-            # A suite may have moved on.
-            found = re.findall(r"version ([\d.]+)", said)[0]
-            pack(packed.rename(draft / f"prometheus-{found}.linux-amd64"))
-            draft.rename(folder)
-    return folder
+        go.require()
+
+    def make(folder: Path) -> None:
+        packed = folder / "new"
+        packed.mkdir()
+        if "module" in PINS[version]:
+            compiled(version, packed)
+        else:
+            unpacked(PINS[version]["debian"], packed)
+        said = run(str(packed / "prometheus"), "--version")
+        # A suite may have moved on.
+        found = re.findall(r"version ([\d.]+)", said)[0]
+        pack(packed.rename(folder / f"prometheus-{found}.linux-amd64"))
+
+    return made_once(folder_of(version), make)
 
 
 def programs(version: str = VERSION) -> Path:

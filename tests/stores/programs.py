@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,12 +14,12 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.lab import prometheus
+from tests.lab import go
+from tests.lab.cache import cache, made_once
 from tests.lab.debian import Archive
 from tests.lab.hosts import LabError
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linmonitor/stores"
-BUILD = ["build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w"]
+STRIPPED = "-ldflags=-s -w"
 
 
 @dataclass(frozen=True)
@@ -41,24 +39,13 @@ class Module:
 
     def inputs(self) -> list:
         """Return what decides the bytes."""
-        compiler = prometheus.go("env", "GOVERSION").strip()
-        return [asdict(self), BUILD, prometheus.ENVIRONMENT, compiler]
+        return [asdict(self), [*go.BUILD, STRIPPED], go.ENVIRONMENT, go.version()]
 
     def make(self, folder: Path) -> str:
         """Compile the commands into a folder; return the version."""
         print(f"stores: compiling {self.module} {self.version} (minutes)", file=sys.stderr)
-        pinned = f"{self.module}@{self.version}"
-        found = json.loads(prometheus.go("mod", "download", "-json", pinned))
-        if found["Sum"] != self.h1:
-            raise LabError(f"{pinned} has the hash {found['Sum']}, pinned is {self.h1}")
-        with tempfile.TemporaryDirectory(prefix="linmonitor-stores-") as scratch:
-            # Go does not compile inside of its cache.
-            tree = shutil.copytree(found["Dir"], Path(scratch, "source"))
-            for path in (tree, *tree.rglob("*")):
-                path.chmod(0o755 if path.is_dir() else 0o644)
-            prometheus.go(
-                *BUILD, f"-tags={self.tags}", f"-o={folder}/", *self.commands, folder=tree
-            )
+        tree = go.source(f"{self.module}@{self.version}", self.h1)
+        go.compile_into(folder, tree, self.commands, STRIPPED, f"-tags={self.tags}")
         return self.version.removeprefix("v")
 
 
@@ -94,23 +81,17 @@ class Package:
 def programs(source: Module | Package) -> Path:
     """Return the folder of a source's programs, made once; LabError where they cannot be had."""
     if isinstance(source, Module):
-        prometheus.require_go()
+        go.require()
+
+    def make(folder: Path) -> None:
+        try:
+            version = source.make(folder)
+        except (RuntimeError, LookupError, OSError, subprocess.SubprocessError) as error:
+            raise LabError(str(error)) from error
+        (folder / "version").write_text(version)
+
     key = hashlib.sha256(json.dumps(source.inputs(), sort_keys=True).encode()).hexdigest()[:16]
-    folder = CACHE / key
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel runs ask at once
-        if not folder.exists():
-            draft = folder.with_name(f"{key}.new")
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-            try:
-                version = source.make(draft)
-            except (RuntimeError, LookupError, OSError, subprocess.SubprocessError) as error:
-                raise LabError(str(error)) from error
-            (draft / "version").write_text(version)
-            draft.rename(folder)
-    return folder
+    return made_once(cache() / "stores" / key, make)
 
 
 def version_of(source: Module | Package) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lab import prometheus
+from tests.lab import go, prometheus
 from tests.lab.hosts import CHECKOUT, LabError
 
 CONTENT = b"an archive"
@@ -94,16 +94,16 @@ def test_where_no_release_answers_the_ways_out_are_named(answers):
     assert "\nprometheus-archive:" in (CHECKOUT / "Makefile").read_text()
 
 
-def test_a_proxy_with_other_bytes_is_refused(monkeypatch):
+def test_a_proxy_with_other_bytes_is_refused(monkeypatch, tmp_path):
     answer = json.dumps({"Sum": "h1:other", "Dir": "/absent"})
-    monkeypatch.setattr(prometheus, "go", lambda *_arguments: answer)
+    monkeypatch.setattr(go, "go", lambda *_arguments: answer)
     with pytest.raises(LabError, match="h1:other, pinned is h1:OHPM"):
-        prometheus.source()
+        prometheus.compiled("2.37.8", tmp_path)
 
 
 def test_without_a_compiler_it_says_how_to_have_one(monkeypatch):
-    monkeypatch.setattr(prometheus.shutil, "which", lambda _name: None)
-    monkeypatch.setattr(prometheus.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(go.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(go.os, "geteuid", lambda: 1000)
     with pytest.raises(LabError, match=r"sudo .*packages/install golang-go"):
-        prometheus.require_go()
+        go.require()
     assert Path(CHECKOUT / "tests/lab/packages/install").is_file()
