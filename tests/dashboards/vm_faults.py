@@ -28,15 +28,11 @@ from tests.dashboards.api import Prometheus
 from tests.dashboards.live import unhealthy
 from tests.kernel import net
 from tests.kernel.cases_block import BLOCK, CONFIGFS, null_disks, read_direct
-from tests.kernel.cases_tcp import (
-    PORT,
-    close_all,
-    squeeze,
-    start_connecting,
-    timed_connect,
-    transfer,
-)
+from tests.kernel.cases_tcp_connect import timed_connect
+from tests.kernel.cases_tcp_memory import squeeze
+from tests.kernel.cases_tcp_retransmit import transfer
 from tests.kernel.exporter import SERVICE, Exporter, UnixConnection
+from tests.kernel.tcp import PORT, close_all, start_connecting
 
 EXPORTER = 9435  # its port; nobody else is in this machine
 PATIENCE = 90  # seconds of a fault until its alert must fire

@@ -18,7 +18,19 @@ import time
 import traceback
 from pathlib import Path
 
-from . import cases_block, cases_disks, cases_forecast, cases_scsi, cases_tcp, net
+from . import (
+    cases_block,
+    cases_disks,
+    cases_forecast,
+    cases_scsi,
+    cases_tcp_connect,
+    cases_tcp_load,
+    cases_tcp_memory,
+    cases_tcp_queue,
+    cases_tcp_retransmit,
+    cases_tcp_rtt,
+    net,
+)
 from .exporter import PERF_HOOKS, PREFIX, SERVICE, Exporter
 from .lab import UNFINISHED, Lab
 
@@ -33,7 +45,19 @@ NOT_HERE = {
 }
 ATTEMPTS = 4
 TRACEPOINTS = {"tp_btf", "raw_tp"}
-PARTS = (cases_block, cases_scsi, cases_disks, cases_tcp, cases_forecast)
+# Of TCP the load comes last: it fills a map for good.
+PARTS = (
+    cases_block,
+    cases_scsi,
+    cases_disks,
+    cases_tcp_queue,
+    cases_tcp_connect,
+    cases_tcp_rtt,
+    cases_tcp_retransmit,
+    cases_tcp_memory,
+    cases_tcp_load,
+    cases_forecast,
+)
 # Debian's kernels for arm64 have no scsi_debug.
 NO_CASES = {"aarch64": {cases_scsi}}
 
