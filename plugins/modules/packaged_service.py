@@ -102,14 +102,13 @@ written:
 """
 
 import os
-import stat
 import tempfile
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.converters import to_native, to_text
-from ansible_collections.linmonitor.stack.plugins.module_utils import _owned, _prometheus
+from ansible.module_utils.common.text.converters import to_native
+from ansible_collections.linmonitor.stack.plugins.module_utils import _files, _owned, _prometheus
 from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import Ended, Fault
 
 UNITS = "/etc/systemd/system"
@@ -122,26 +121,6 @@ class File(NamedTuple):
     text: str
     group: str
     mode: str
-
-
-class Before(NamedTuple):
-    """A file as it was."""
-
-    content: bytes
-    owner: int
-    group: int
-    mode: int
-
-
-def before(path: str) -> Optional[Before]:
-    """Return what is at a path, or nothing."""
-    try:
-        found = os.stat(path)
-        with open(path, "rb") as stream:
-            content = stream.read()
-    except FileNotFoundError:
-        return None
-    return Before(content, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
 
 
 class Deployment:
@@ -164,7 +143,7 @@ class Deployment:
         ]
         self.files.append(File(path, self.params["unit"], "root", "0644"))
         self.changes = [file for file in self.files if not self.same(file)]
-        self.before = {file.path: before(file.path) for file in self.changes}
+        self.before = {file.path: _files.present(file.path) for file in self.changes}
         state = self.unit.state()
         self.ran = state.get("ActiveState") in _prometheus.RUNNING
         self.enable = state.get("UnitFileState") != "enabled"
@@ -243,10 +222,7 @@ class Deployment:
     def go_back(self) -> str:
         """Put back what was there and run it, if it ran; return what became of that."""
         for path, then in self.before.items():
-            if then is not None:
-                _owned.replace(path, *then)
-            elif os.path.lexists(path):
-                os.unlink(path)
+            _files.put_back(path, then)
         if not self.ran:
             for verb in ("stop", "disable", "reset-failed"):
                 self.unit.run(["systemctl", verb, self.unit.name])
@@ -269,12 +245,8 @@ class Deployment:
 
     def difference(self, file: File) -> Dict[str, str]:
         """Return what --diff shows of a file."""
-        then = self.before[file.path]
-        old, new = to_text(then.content) if then else "", file.text
-        if file.path in self.secrets:
-            old, new = (_prometheus.view(text)[0] for text in (old, new))
-        headers = {"before_header": file.path, "after_header": file.path}
-        return {"before": old, "after": new, **headers}
+        before, secret = self.before[file.path], file.path in self.secrets
+        return _files.difference(file.path, before, file.text, secret)
 
 
 def main() -> None:

@@ -179,19 +179,19 @@ import json
 import os
 import pwd
 import re
-import stat
 import tempfile
 import time
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _bcrypt,
+    _files,
     _lock,
-    _owned,
     _prometheus,
 )
+from ansible_collections.linmonitor.stack.plugins.module_utils._files import Entry
 from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import (
     Ended,
     Fault,
@@ -210,48 +210,12 @@ USER = re.compile(r"^  (\".+\"): (\S+)$", re.MULTILINE)
 TRIAL_SECONDS = "60"
 
 
-class Entry(NamedTuple):
-    """A file, or a folder, which has no content."""
-
-    path: str
-    content: Optional[bytes]
-    owner: Optional[int]
-    group: Optional[int]
-    mode: int
-
-
 def number(lookup: Callable, name: str) -> Optional[int]:
     """Return the id of a user or group; there may be none yet where nothing is written."""
     try:
         return lookup(name)[2]
     except KeyError:
         return None
-
-
-def present(path: str, folder: bool = False) -> Optional[Entry]:
-    """Return what is at a path, or nothing."""
-    try:
-        found = os.stat(path)
-        content = None
-        if not folder:
-            with open(path, "rb") as stream:
-                content = stream.read()
-    except FileNotFoundError:
-        return None
-    return Entry(path, content, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
-
-
-def put(entry: Entry) -> None:
-    """Write a file by one rename, or make a folder."""
-    if entry.owner is None or entry.group is None:
-        raise LookupError(f"There is no user or group yet that {entry.path} could belong to.")
-    if entry.content is None:
-        os.makedirs(entry.path, exist_ok=True)
-        os.chown(entry.path, entry.owner, entry.group)
-        os.chmod(entry.path, entry.mode)
-        return
-    path = os.path.realpath(entry.path)
-    _owned.replace(path, entry.content, entry.owner, entry.group, entry.mode)
 
 
 class Deployment:
@@ -272,7 +236,7 @@ class Deployment:
         self.data_record = os.path.join(self.params["data_dir"], _prometheus.DATA_RECORD)
         self.written_by = self.read_data_record()
         self.entries = self.wanted()
-        self.before = {e.path: present(e.path, e.content is None) for e in self.entries}
+        self.before = {e.path: _files.present(e.path, e.content is None) for e in self.entries}
         self.changes = [entry for entry in self.entries if entry != self.before[entry.path]]
         self.state = self.unit.state()
         self.ran = self.state.get("ActiveState") in _prometheus.RUNNING
@@ -285,7 +249,7 @@ class Deployment:
 
     def users(self) -> str:
         """Return the users of web.yml with their hashes; those of before stay if they are right."""
-        before = present(os.path.join(self.params["config_dir"], "web.yml"))
+        before = _files.present(os.path.join(self.params["config_dir"], "web.yml"))
         known = dict(USER.findall(to_text(before.content)) if before else [])
         lines = ["basic_auth_users:"]
         for name, password in self.params["web_users"].items():
@@ -323,7 +287,7 @@ class Deployment:
         Prometheus' own files do not tell: blocks and log of 2.37 and 3.5 have the same numbers of
         their formats. Beside the data, because it goes where they go.
         """
-        found = present(self.data_record)
+        found = _files.present(self.data_record)
         nothing = {"version": "", "data_since": ""}
         return json.loads(to_text(found.content)) if found else nothing
 
@@ -464,7 +428,7 @@ class Deployment:
     def go(self, action: str) -> None:
         """Write what differs and do what has to be done."""
         for entry in self.changes:
-            put(entry)
+            _files.put(entry)
         self.written = True
         if self.enable:
             self.unit.systemctl("daemon-reload")
@@ -477,13 +441,7 @@ class Deployment:
     def go_back(self, action: str) -> str:
         """Put back what was there and run it, if it ran; return what became of that."""
         for entry in self.changes:
-            before = self.before[entry.path]
-            if present(entry.path, entry.content is None) == before:
-                continue  # the disk may have no room to write it again
-            if before is not None:
-                put(before)
-            elif entry.content is not None:
-                os.unlink(entry.path)
+            _files.put_back(entry.path, self.before[entry.path], entry.content is None)
         try:
             if not self.written:
                 return "The files of before are back; the server was left alone."
@@ -526,17 +484,9 @@ class Deployment:
 
     def difference(self, entry: Entry) -> Dict[str, str]:
         """Return what --diff shows of a file."""
-        before = self.before[entry.path]
-        old = to_text(before.content) if before and before.content is not None else ""
-        new = to_text(entry.content)
-        if os.path.relpath(entry.path, self.params["config_dir"]) in self.secret_files:
-            old, new = (_prometheus.view(text)[0] for text in (old, new))
-        return {
-            "before_header": entry.path,
-            "after_header": entry.path,
-            "before": old,
-            "after": new,
-        }
+        secret = os.path.relpath(entry.path, self.params["config_dir"]) in self.secret_files
+        before, text = self.before[entry.path], to_text(entry.content)
+        return _files.difference(entry.path, before, text, secret)
 
 
 def turn(module: AnsibleModule) -> ContextManager[Optional[_lock.Lock]]:

@@ -161,6 +161,22 @@ def test_after_a_failed_first_start_nothing_is_left(deploy, world):
     assert not world.enabled
 
 
+def test_a_disk_without_room_leaves_service_and_files_as_they_were(deploy, world, monkeypatch):
+    deploy()
+    before = files(world)
+
+    def replace(path, *rest, really=_owned.replace):
+        if path.endswith(SERVICE):
+            raise OSError("No space left on device")
+        really(path, *rest)
+
+    monkeypatch.setattr(_owned, "replace", replace)
+    said = deploy(unit="other", secret="other")["msg"]
+    assert "No space left on device. It runs again with the unit and the files of before" in said
+    assert files(world) == before
+    assert world.unit == "works"
+
+
 def test_what_the_checker_refuses_is_not_written_and_no_secret_is_said(deploy, world):
     deploy()
     before = files(world)

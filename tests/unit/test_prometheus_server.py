@@ -14,7 +14,7 @@ import pwd
 import time
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.module_utils import _bcrypt, _prometheus
+from ansible_collections.linmonitor.stack.plugins.module_utils import _bcrypt, _files, _prometheus
 from ansible_collections.linmonitor.stack.plugins.modules import prometheus_server
 
 ME = {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -54,9 +54,9 @@ class World:
         self.file = folder / "units" / SERVICE
         monkeypatch.setattr(prometheus_server, "UNITS", str(folder / "units"))
         # Files belong to root there.
-        monkeypatch.setattr(prometheus_server.os, "chown", lambda *_arguments: None)
-        monkeypatch.setattr(prometheus_server.os, "fchown", lambda *_arguments: None)
-        monkeypatch.setattr(prometheus_server, "present", self.present)
+        monkeypatch.setattr(_files.os, "chown", lambda *_arguments: None)
+        monkeypatch.setattr(_files.os, "fchown", lambda *_arguments: None)
+        monkeypatch.setattr(_files, "present", self.present)
         monkeypatch.setattr(_prometheus, "ask", self.ask)
         monkeypatch.setattr(_prometheus, "PAUSE", 0)
         monkeypatch.setattr(_prometheus, "RELOAD_SECONDS", 0)
@@ -71,7 +71,7 @@ class World:
 
         monkeypatch.setattr(prometheus_server.AnsibleModule, "run_command", run_command)
 
-    def present(self, path, folder=False, really=prometheus_server.present):
+    def present(self, path, folder=False, really=_files.present):
         """Give everything to root, as far as the module can see."""
         entry = really(path, folder)
         return entry and entry._replace(owner=self.owner(path), group=self.group(path))
@@ -233,12 +233,12 @@ def test_a_server_that_replays_its_log_is_left_to_it(deploy, world):
 def test_a_disk_without_room_leaves_server_and_files_alone(deploy, world, monkeypatch):
     deploy()
 
-    def put(entry, really=prometheus_server.put):
+    def put(entry, really=_files.put):
         if entry.path.endswith(SERVICE):
             raise OSError("No space left on device")
         really(entry)
 
-    monkeypatch.setattr(prometheus_server, "put", put)
+    monkeypatch.setattr(_files, "put", put)
     said = deploy(unit="other", config="other")["msg"]
     assert (
         "No space left on device. The files of before are back; the server was left alone" in said
