@@ -22,6 +22,8 @@ import zipfile
 import zlib
 from typing import IO, Any, Container, Dict, Iterator, NamedTuple, Set, Tuple
 
+from ansible_collections.linmonitor.stack.plugins.module_utils import _release
+
 CHUNK = 1 << 20
 MOST_MEMBERS = 200_000
 # Sources and programs shrink to a third or a tenth; a small archive may be anything.
@@ -124,9 +126,9 @@ def unpack(archive: str, folder: str, left_out: Container[str] = ()) -> Dict[str
     for path, member, content in members(archive, left_out):
         target = os.path.join(folder, path)
         if member.kind == FOLDER:
-            _make_folders(target)
+            _release.make_folders(target)
             continue
-        _make_folders(os.path.dirname(target))
+        _release.make_folders(os.path.dirname(target))
         sums[path] = _write(target, content)
         os.chmod(target, 0o755 if member.mode & 0o111 else 0o644)
     return sums
@@ -151,13 +153,6 @@ def look(archive: str, name: str) -> Tuple[str, Set[str]]:
             with _readable():
                 found = content.read(CHUNK).decode("utf-8")
     return found, paths
-
-
-def _make_folders(path: str) -> None:
-    if not os.path.isdir(path):
-        _make_folders(os.path.dirname(path))
-        os.mkdir(path)
-        os.chmod(path, 0o755)
 
 
 # --- a folder that was unpacked

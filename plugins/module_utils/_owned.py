@@ -70,7 +70,6 @@ def save(path, record):
         try:
             for folder in reversed(missing_parents(path)):
                 make(folder)
-                os.chmod(folder, 0o755)  # whatever the umask is
             handle, draft = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
             break
         except FileNotFoundError:
@@ -155,6 +154,7 @@ def make(folder):
     """Make a folder; another execution may do so at the same time."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder)
+    os.chmod(folder, 0o755)  # whatever the umask is
 
 
 def unit_files(unit):
@@ -237,7 +237,6 @@ def write(path, content, owner, group, mode):
     for folder in reversed(missing_parents(path)):
         make(folder)
         os.chown(folder, uid, gid)
-        os.chmod(folder, 0o755)  # whatever the umask is
     replace(path, content.encode("utf-8"), uid, gid, int(mode, 8))
 
 
