@@ -258,7 +258,7 @@ def nvme(backing: str) -> Iterator[tuple[str, str]]:
 NBD_SET_SOCK, NBD_SET_BLKSIZE, NBD_SET_SIZE, NBD_DO_IT, NBD_CLEAR_SOCK, NBD_DISCONNECT = (
     0xAB00, 0xAB01, 0xAB02, 0xAB03, 0xAB04, 0xAB08
 )  # fmt: skip
-NBD_REQUEST, NBD_REPLY = 0x25609513, 0x67446698
+NBD_REPLY = 0x67446698
 
 
 class HeldDisk:

@@ -21,7 +21,6 @@ PLAYBOOK_FILES = sorted(CHECKOUT.glob("playbooks/**/*.yml"))
 TASK_FILES = sorted(CHECKOUT.glob("roles/*/tasks/**/*.yml"))
 SECTIONS = ("tasks", "pre_tasks", "post_tasks", "handlers", "roles", "block", "rescue", "always")
 INCLUDES = ("include_role", "import_role", "include_tasks", "import_tasks")
-HANDED_ON = {"vars", "loop", "loop_control"}
 ROLE_KEYWORDS = {"role", "name", "vars", "when", "tags", "become", "tasks_from"}
 # A host that is measured, and one that watches both.
 GROUPS = {
