@@ -23,8 +23,9 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from dashboards import rules
-from tests.dashboards.server import free_port, running
+from tests.dashboards.server import running
 from tests.dashboards.standin import page
+from tests.lab.process import free_port
 from tests.lab.prometheus import VERSION, programs
 
 INTERVAL = 15  # seconds, as the role has it

@@ -16,11 +16,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab.process import free_port
 from tests.lab.prometheus import VERSION, programs, tool
 
 from . import reading
 from .api import Prometheus, Window
-from .server import free_port, running
+from .server import running
 
 LIMIT = 2.0  # seconds that one panel may take
 STEP = 30  # seconds between recorded values, as in the rules
@@ -85,18 +86,6 @@ def write(path: Path, hosts: int, end: int) -> int:
     return count
 
 
-def ready(server: Prometheus) -> None:
-    """Wait until a server has read its data."""
-    for _ in range(240):
-        try:
-            server.instant("vector(1)", time.time())
-        except OSError:
-            time.sleep(0.25)
-        else:
-            return
-    raise SystemExit("Prometheus does not answer")
-
-
 def timings(server: Prometheus, window: Window) -> dict[str, tuple[float, int]]:
     """Return seconds and number of series of each panel of Fleet, its queries added up."""
     spent: dict[str, tuple[float, int]] = {}
@@ -127,7 +116,6 @@ def main() -> int:
         )
         text.unlink()
         with running(programs(VERSION), Path(scratch), {}, free_port()) as server:
-            ready(server)
             spent = timings(server, Window(end - HOUR, end, 15))
     for title, (seconds, number) in sorted(spent.items(), key=lambda item: -item[1][0]):
         print(f"{seconds:8.3f} s {number:5} series  {title}")

@@ -5,38 +5,37 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from tests.dashboards.api import Prometheus
+from tests.lab.process import LOOPBACK, Process
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody had a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+def server(programs: Path, folder: Path, address: str, *flags: str) -> Process:
+    """Return a server whose configuration, data and log lie in `folder`."""
+    command = [
+        programs / "prometheus",
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={address}",
+        *flags,
+    ]
+    return Process(command, folder / "log", f"http://{address}/-/ready")
 
 
 @contextlib.contextmanager
 def running(
     programs: Path, folder: Path, configuration: dict, port: int, *flags: str
 ) -> Iterator[Prometheus]:
-    """Run a server whose files and log lie in `folder`; it is ended at the end."""
+    """Run a server with a configuration; it is ended at the end."""
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    command = [
-        str(programs / "prometheus"),
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
-        *flags,
-    ]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            yield Prometheus(f"http://127.0.0.1:{port}")
-        finally:
-            process.terminate()
+    address = f"{LOOPBACK}:{port}"
+    process = server(programs, folder, address, *flags)
+    try:
+        process.start()
+        yield Prometheus(f"http://{address}")
+    finally:
+        process.stop()

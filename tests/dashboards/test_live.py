@@ -16,8 +16,9 @@ import yaml
 from dashboards import rules
 from tests.dashboards import reading
 from tests.dashboards.api import Prometheus, Window
-from tests.dashboards.server import free_port, running
+from tests.dashboards.server import running
 from tests.lab.hosts import LabError
+from tests.lab.process import free_port
 from tests.lab.prometheus import VERSION, programs
 from tests.versions import NEWEST, OTHERS
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import subprocess
@@ -21,16 +22,22 @@ class ProcessError(RuntimeError):
     """A program did not start; the message has its last lines."""
 
 
-def free_address() -> str:
-    """Return a loopback address with a port that nobody has.
+def free_port() -> int:
+    """Return a port of loopback that nobody has, another one each time.
 
     It is asked for long before it is used, so it is not one that the kernel gives to others.
     """
-    return f"{LOOPBACK}:{next(_ports)}"
+    return next(_ports)
+
+
+def free_address() -> str:
+    """Return loopback's address with such a port."""
+    return f"{LOOPBACK}:{free_port()}"
 
 
 def _free_ports() -> Iterator[int]:
-    for port in range(17000, 32000):
+    # In no order: other runs look for some at the same time.
+    for port in random.sample(range(17000, 32000), 15000):
         with socket.socket() as probe:
             try:
                 probe.bind((LOOPBACK, port))

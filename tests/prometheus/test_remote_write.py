@@ -30,7 +30,8 @@ from cryptography.x509.oid import NameOID
 from dashboards import rules
 from tests.dashboards.api import Prometheus
 from tests.dashboards.live import unhealthy
-from tests.dashboards.server import free_port, running
+from tests.dashboards.server import running
+from tests.lab.process import free_port
 from tests.lab.prometheus import VERSION, programs
 from tests.lab.wait import settled
 from tests.versions import NEWEST

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.hosts import LabError
+from tests.lab.process import ProcessError
 from tests.stores import exporters
 from tests.stores.engines import ENGINES, PAGE
-from tests.stores.process import ProcessError
 from tests.stores.results import COLUMNS, Row, page
 from tests.stores.trial import Trial
 

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit, urlunsplit
 import yaml
 
 from tests.dashboards.api import Prometheus
+from tests.dashboards.server import server
 from tests.lab import prometheus
 from tests.lab.hosts import CHECKOUT
+from tests.lab.process import LOOPBACK, Process, free_address
 from tests.stores import compare
-from tests.stores.process import LOOPBACK, Process, free_address
 from tests.stores.programs import Module, Package, programs, version_of
 from tests.stores.senders import INTERVAL, Sender, small
 
@@ -156,15 +157,10 @@ class PrometheusReceiver(Engine):
         """Prepare the newest one that is to be had."""
         super().__init__(top)
         newest = prometheus.to_be_had()[-1]
-        self.binary = prometheus.tool("prometheus", newest)
+        self.programs = prometheus.programs(newest)
         self.configure([])
-        words = [
-            self.binary, f"--config.file={self.folder}/prometheus.yml",
-            f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address={self.address}",
-            "--web.enable-remote-write-receiver",
-        ]  # fmt: skip
-        ready = f"http://{self.address}/-/ready"
-        self.processes = [self.program("prometheus", words, ready)]
+        flag = "--web.enable-remote-write-receiver"
+        self.processes = [server(self.programs, self.folder, self.address, flag)]
 
     def configure(self, rules: list[Path]) -> None:
         """Write its configuration."""
@@ -176,7 +172,7 @@ class PrometheusReceiver(Engine):
 
     def version(self) -> str:
         """Return the version of the binary's folder."""
-        number = self.binary.parent.name.removeprefix("prometheus-").partition(".linux")[0]
+        number = self.programs.name.removeprefix("prometheus-").partition(".linux")[0]
         return f"{number}, package of Debian's sid"
 
     def replicas(self, start: float, end: float, sent: list[compare.Samples]) -> list[str]:

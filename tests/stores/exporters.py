@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.dashboards.standin import serve
 from tests.kernel import exporter
 from tests.lab.hosts import CHECKOUT, LabError
-from tests.stores.process import LOOPBACK, Process, free_address
+from tests.lab.process import LOOPBACK, Process, free_address
 from tests.stores.programs import Package, programs
 
 # Containers of other tests come and go.

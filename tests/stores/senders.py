@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
+from tests.lab.process import Process, free_address
 from tests.lab.prometheus import tool
-from tests.stores.process import Process, free_address
 from tests.unit.role_play import play, prometheus_answer
 
 INTERVAL = 5
