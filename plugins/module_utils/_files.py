@@ -9,7 +9,7 @@ import stat
 from typing import Dict, NamedTuple, Optional
 
 from ansible.module_utils.common.text.converters import to_text
-from ansible_collections.linmonitor.stack.plugins.module_utils import _owned, _prometheus
+from ansible_collections.linmonitor.stack.plugins.module_utils import _hidden, _owned
 
 
 class Entry(NamedTuple):
@@ -62,5 +62,5 @@ def difference(path: str, before: Optional[Entry], text: str, secret: bool) -> D
     """Return what --diff shows of a file that is to hold a text, of a secret one the harmless."""
     old, new = to_text(before.content or b"") if before else "", text
     if secret:
-        old, new = (_prometheus.view(shown)[0] for shown in (old, new))
+        old, new = (_hidden.view(shown)[0] for shown in (old, new))
     return {"before_header": path, "after_header": path, "before": old, "after": new}

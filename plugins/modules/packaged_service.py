@@ -108,8 +108,13 @@ from typing import Any, Dict, List, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
-from ansible_collections.linmonitor.stack.plugins.module_utils import _files, _owned, _prometheus
-from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import Ended, Fault
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _files,
+    _hidden,
+    _owned,
+    _service,
+)
+from ansible_collections.linmonitor.stack.plugins.module_utils._service import Ended, Fault
 
 UNITS = "/etc/systemd/system"
 
@@ -131,8 +136,8 @@ class Deployment:
         self.module = module
         self.params: Dict[str, Any] = module.params
         path = os.path.join(UNITS, self.params["service"])
-        self.unit = _prometheus.Unit(self.params["service"], path, module.run_command)
-        self.server = _prometheus.Server(
+        self.unit = _service.Unit(self.params["service"], path, module.run_command)
+        self.server = _service.Server(
             self.unit, self.params["url"], self.params["start_seconds"], ready=self.params["ready"]
         )
         self.secrets = self.params["secret_files"]
@@ -145,7 +150,7 @@ class Deployment:
         self.changes = [file for file in self.files if not self.same(file)]
         self.before = {file.path: _files.present(file.path) for file in self.changes}
         state = self.unit.state()
-        self.ran = state.get("ActiveState") in _prometheus.RUNNING
+        self.ran = state.get("ActiveState") in _service.RUNNING
         self.enable = state.get("UnitFileState") != "enabled"
 
     def same(self, file: File) -> bool:
@@ -177,7 +182,7 @@ class Deployment:
 
     def clean(self, words: str) -> str:
         """Return words without what only the files may say."""
-        return _prometheus.without_values_of(words, self.secrets.values())
+        return _hidden.without_values_of(words, self.secrets.values())
 
     def action(self) -> str:
         """Return what has to be done to the service for it to run what is wanted."""

@@ -188,11 +188,13 @@ from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _bcrypt,
     _files,
+    _hidden,
     _lock,
     _prometheus,
+    _service,
 )
 from ansible_collections.linmonitor.stack.plugins.module_utils._files import Entry
-from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import (
+from ansible_collections.linmonitor.stack.plugins.module_utils._service import (
     Ended,
     Fault,
     Replaying,
@@ -226,7 +228,7 @@ class Deployment:
         self.module = module
         self.params: Dict[str, Any] = module.params
         path = os.path.join(UNITS, self.params["service"])
-        self.unit = _prometheus.Unit(self.params["service"], path, module.run_command)
+        self.unit = _service.Unit(self.params["service"], path, module.run_command)
         self.secret_files = dict(self.params["secret_files"])
         if self.params["web_users"]:
             self.secret_files["web.yml"] += self.users()
@@ -239,7 +241,7 @@ class Deployment:
         self.before = {e.path: _files.present(e.path, e.content is None) for e in self.entries}
         self.changes = [entry for entry in self.entries if entry != self.before[entry.path]]
         self.state = self.unit.state()
-        self.ran = self.state.get("ActiveState") in _prometheus.RUNNING
+        self.ran = self.state.get("ActiveState") in _service.RUNNING
         self.enable = self.state.get("UnitFileState") != "enabled"
         self.written = False
 
@@ -371,7 +373,7 @@ class Deployment:
 
     def clean(self, words: str) -> str:
         """Return words without what only the files may say."""
-        return _prometheus.without_values_of(words, self.secret_files.values())
+        return _hidden.without_values_of(words, self.secret_files.values())
 
     def action(self) -> str:
         """Return what has to be done to the server for it to run what is wanted."""

@@ -8,7 +8,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.module_utils import _owned, _prometheus
+from ansible_collections.linmonitor.stack.plugins.module_utils import _owned, _service
 from ansible_collections.linmonitor.stack.plugins.modules import packaged_service
 
 SERVICE = "theirs.service"
@@ -34,9 +34,9 @@ class World:
         monkeypatch.setattr(_owned.pwd, "getpwnam", lambda _name: me[0])
         monkeypatch.setattr(_owned.grp, "getgrnam", lambda _name: me[1])
         monkeypatch.setattr(packaged_service, "UNITS", str(folder / "units"))
-        monkeypatch.setattr(_prometheus, "ask", lambda _url, _login: (200 * bool(self.process), ""))
-        monkeypatch.setattr(_prometheus, "PAUSE", 0)
-        monkeypatch.setattr(_prometheus.Unit, "outdated", lambda *_arguments: self.outdated())
+        monkeypatch.setattr(_service, "ask", lambda _url, _login: (200 * bool(self.process), ""))
+        monkeypatch.setattr(_service, "PAUSE", 0)
+        monkeypatch.setattr(_service.Unit, "outdated", lambda *_arguments: self.outdated())
         really = packaged_service.AnsibleModule.run_command
         world = self
 

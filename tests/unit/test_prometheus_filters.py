@@ -25,7 +25,7 @@ from ansible_collections.linmonitor.stack.plugins.filter.prometheus import (
     user_faults,
     without_empty,
 )
-from ansible_collections.linmonitor.stack.plugins.module_utils._prometheus import view
+from ansible_collections.linmonitor.stack.plugins.module_utils._hidden import view
 
 STRANGE = ["a\nb", "a\u2028b", "'", '"', "# no comment", "- no item", "yes", "", " x ", "1e3", "é"]
 

@@ -14,7 +14,13 @@ import pwd
 import time
 
 import pytest
-from ansible_collections.linmonitor.stack.plugins.module_utils import _bcrypt, _files, _prometheus
+from ansible_collections.linmonitor.stack.plugins.module_utils import (
+    _bcrypt,
+    _files,
+    _hidden,
+    _prometheus,
+    _service,
+)
 from ansible_collections.linmonitor.stack.plugins.modules import prometheus_server
 
 ME = {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -57,10 +63,10 @@ class World:
         monkeypatch.setattr(_files.os, "chown", lambda *_arguments: None)
         monkeypatch.setattr(_files.os, "fchown", lambda *_arguments: None)
         monkeypatch.setattr(_files, "present", self.present)
-        monkeypatch.setattr(_prometheus, "ask", self.ask)
-        monkeypatch.setattr(_prometheus, "PAUSE", 0)
+        monkeypatch.setattr(_service, "ask", self.ask)
+        monkeypatch.setattr(_service, "PAUSE", 0)
         monkeypatch.setattr(_prometheus, "RELOAD_SECONDS", 0)
-        monkeypatch.setattr(_prometheus.Unit, "outdated", lambda unit, _program: self.outdated())
+        monkeypatch.setattr(_service.Unit, "outdated", lambda unit, _program: self.outdated())
         self.really = prometheus_server.AnsibleModule.run_command
         world = self
 
@@ -263,7 +269,7 @@ def test_check_mode_says_what_would_be_and_does_nothing(deploy, world):
     assert (said["action"], said["changed"]) == ("started", True)
     shown = {entry["after"] for entry in said["diff"]}
     record = '{"data_since": "2.32", "version": "2.37.8"}\n'
-    assert shown == {"works", "good", "[]", "", f"a: {_prometheus.HIDDEN}", record}
+    assert shown == {"works", "good", "[]", "", f"a: {_hidden.HIDDEN}", record}
     assert not world.file.exists()
     assert world.done == []
 
@@ -271,7 +277,7 @@ def test_check_mode_says_what_would_be_and_does_nothing(deploy, world):
 def test_the_address_of_before_is_asked_when_going_back(deploy, world, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        _prometheus, "ask", lambda url, login=None: asked.append(url) or world.ask(url, login)
+        _service, "ask", lambda url, login=None: asked.append(url) or world.ask(url, login)
     )
     deploy(unit="# Answers at https://127.0.0.1:8/x\n")
     deploy(unit="# Answers at http://127.0.0.1:9\nfails")
@@ -381,21 +387,19 @@ def test_secrets_are_shown_nowhere(deploy, mode, capsys):
     assert "topsecret" not in str(said)
     (shown,) = [entry["after"] for entry in said["diff"]]
     assert "- job_name: mine\n" in shown
-    assert f"    password: {_prometheus.HIDDEN}\n" in shown
+    assert f"    password: {_hidden.HIDDEN}\n" in shown
 
 
 def test_a_program_that_quotes_a_secret_is_quoted_without_it():
     text = 'password: "tops\\"ecret"\nurl: http://me:mine@host\nscheme: htps\n'
-    shown, hidden = _prometheus.view(text)
+    shown, hidden = _hidden.view(text)
     assert shown == "password: (hidden)\nurl: (hidden)\nscheme: htps\n"
     said = 'cannot read `http://...`, parse "http://me:mine@host" of "htps"'
-    assert _prometheus.without(said, hidden) == (
-        'cannot read `(hidden)`, parse "(hidden)" of "htps"'
-    )
+    assert _hidden.without(said, hidden) == ('cannot read `(hidden)`, parse "(hidden)" of "htps"')
 
 
 def test_nobody_answers_is_an_answer():
-    assert _prometheus.ask("http://127.0.0.1:9/metrics") == (0, "")
+    assert _service.ask("http://127.0.0.1:9/metrics") == (0, "")
 
 
 def test_metrics_without_a_reload_are_not_good():
@@ -404,7 +408,7 @@ def test_metrics_without_a_reload_are_not_good():
 
 def test_the_journal_of_a_failed_start_ends_where_it_ended_and_lacks_the_help():
     said = "Stopping it\nError: a flag\nFlags:\n  --a\n\tmore\nMain process exited, 2\nStarted it\n"
-    unit = _prometheus.Unit("a.service", "/absent", lambda _command: (0, said, ""))
+    unit = _service.Unit("a.service", "/absent", lambda _command: (0, said, ""))
     told = "Stopping it\nError: a flag\nFlags:\nMain process exited, 2"
     assert unit.journal(0, True) == told
     assert unit.journal(0, False) == told + "\nStarted it"
