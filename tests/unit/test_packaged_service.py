@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.linmonitor.stack.plugins.module_utils import _owned, _service
 from ansible_collections.linmonitor.stack.plugins.modules import packaged_service
+from fake_unit import Host
 
 SERVICE = "theirs.service"
 # Refuses what begins with bad, and says so with the file's name and its second line.
@@ -19,57 +20,22 @@ read -r first < "$2"
 """
 
 
-class World:
+class World(Host):
     """A host: what systemd knows, and what was done to the service."""
 
     def __init__(self, folder, monkeypatch):
-        self.folder, self.done = folder, []
-        self.process, self.unit, self.enabled = 0, "", False
-        (folder / "units").mkdir()
-        self.file = folder / "units" / SERVICE
+        super().__init__(folder, monkeypatch, packaged_service, SERVICE)
         self.checker = folder / "checker"
         self.checker.write_text(CHECKER)
         self.checker.chmod(0o755)
         me = SimpleNamespace(pw_uid=os.getuid()), SimpleNamespace(gr_gid=os.getgid())
         monkeypatch.setattr(_owned.pwd, "getpwnam", lambda _name: me[0])
         monkeypatch.setattr(_owned.grp, "getgrnam", lambda _name: me[1])
-        monkeypatch.setattr(packaged_service, "UNITS", str(folder / "units"))
         monkeypatch.setattr(_service, "ask", lambda _url, _login: (200 * bool(self.process), ""))
-        monkeypatch.setattr(_service, "PAUSE", 0)
-        monkeypatch.setattr(_service.Unit, "outdated", lambda *_arguments: self.outdated())
-        really = packaged_service.AnsibleModule.run_command
-        world = self
-
-        def run_command(module, command, *_arguments, **_options):
-            if command[0] in ("systemctl", "journalctl"):
-                return 0, world.systemd(*command), ""
-            return really(module, command)
-
-        monkeypatch.setattr(packaged_service.AnsibleModule, "run_command", run_command)
 
     def loaded(self):
         """Return the unit that systemd would start: ours lies before that of the package."""
-        return self.file.read_text() if self.file.exists() else "the package's"
-
-    def outdated(self):
-        return self.unit != self.loaded()
-
-    def systemd(self, command, *words):
-        if command == "journalctl":
-            return "its last words\nMain process exited, code=exited\n"
-        if words[0] == "show":
-            state = "active" if self.process else "inactive"
-            enabled = "enabled" if self.enabled else "disabled"
-            return f"ActiveState={state}\nMainPID={self.process}\nUnitFileState={enabled}\n"
-        self.done.append(words[0])
-        if words[0] == "restart":
-            self.unit = self.loaded()
-            self.process = 0 if "fails" in self.unit else self.process + 1
-        elif words[0] == "stop":
-            self.process = 0
-        elif words[0] in ("enable", "disable"):
-            self.enabled = words[0] == "enable"
-        return ""
+        return super().loaded() if self.file.exists() else "the package's"
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _service,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import prometheus_server
+from fake_unit import Host
 
 ME = {"user": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 SERVICE = "linmonitor-prometheus.service"
@@ -44,38 +45,22 @@ def is_of(known, password):
     return _bcrypt.hashed(password, known) == known
 
 
-class World:
+class World(Host):
     """A host: what systemd and the server know, and what was done to them."""
 
     def __init__(self, folder, monkeypatch):
-        self.folder, self.done = folder, []
-        self.process, self.started, self.unit = 0, 0.0, ""
-        self.taken, self.good, self.enabled = 0.0, True, False
-        self.ready = 200
-        (folder / "units").mkdir()
+        super().__init__(folder, monkeypatch, prometheus_server, SERVICE)
+        self.taken, self.good, self.ready = 0.0, True, 200
         (folder / "home").mkdir()
         for name, text in (("promtool", PROMTOOL), ("prometheus", PROMETHEUS)):
             (folder / "home" / name).write_text(text)
             (folder / "home" / name).chmod(0o755)
-        self.file = folder / "units" / SERVICE
-        monkeypatch.setattr(prometheus_server, "UNITS", str(folder / "units"))
         # Files belong to root there.
         monkeypatch.setattr(_files.os, "chown", lambda *_arguments: None)
         monkeypatch.setattr(_files.os, "fchown", lambda *_arguments: None)
         monkeypatch.setattr(_files, "present", self.present)
         monkeypatch.setattr(_service, "ask", self.ask)
-        monkeypatch.setattr(_service, "PAUSE", 0)
         monkeypatch.setattr(_prometheus, "RELOAD_SECONDS", 0)
-        monkeypatch.setattr(_service.Unit, "outdated", lambda unit, _program: self.outdated())
-        self.really = prometheus_server.AnsibleModule.run_command
-        world = self
-
-        def run_command(module, command, *_arguments, **_options):
-            if command[0] in ("systemctl", "journalctl"):
-                return 0, world.systemd(*command), ""
-            return world.really(module, command)
-
-        monkeypatch.setattr(prometheus_server.AnsibleModule, "run_command", run_command)
 
     def present(self, path, folder=False, really=_files.present):
         """Give everything to root, as far as the module can see."""
@@ -88,29 +73,14 @@ class World:
     def group(self, path):
         return 0 if path.endswith(SERVICE) else os.getgid()
 
-    def outdated(self):
-        return self.unit != self.file.read_text()
-
     def systemd(self, command, *words):
-        if command == "journalctl":
-            return "its last words\nMain process exited, code=exited\n"
-        if words[0] == "show":
-            state = "active" if self.process else "inactive"
-            enabled = "enabled" if self.enabled else "disabled"
-            return f"ActiveState={state}\nMainPID={self.process}\nUnitFileState={enabled}\n"
-        self.done.append(words[0])
+        said = super().systemd(command, *words)
         if words[0] == "restart":
-            self.unit = self.file.read_text()
-            self.process = 0 if "fails" in self.unit else self.process + 1
             self.taken, self.good = time.time(), True
         elif words[0] == "reload":
             self.good = "refused" not in (self.folder / "etc/prometheus.yml").read_text()
             self.taken = time.time() if self.good else self.taken
-        elif words[0] == "stop":
-            self.process = 0
-        elif words[0] in ("enable", "disable"):
-            self.enabled = words[0] == "enable"
-        return ""
+        return said
 
     def ask(self, url, login=None):
         known = dict(prometheus_server.USER.findall((self.folder / "etc/web.yml").read_text()))
