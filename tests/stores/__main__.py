@@ -19,7 +19,8 @@ from pathlib import Path
 from tests.lab.hosts import LabError
 from tests.lab.process import ProcessError
 from tests.stores import exporters
-from tests.stores.engines import ENGINES, PAGE
+from tests.stores.engine import PAGE
+from tests.stores.engines import ENGINES
 from tests.stores.results import COLUMNS, Row, page
 from tests.stores.trial import Trial
 

@@ -23,7 +23,7 @@ from tests.dashboards.live import Answer, answers
 from tests.lab.hosts import LabError
 from tests.lab.process import ProcessError
 from tests.stores import compare
-from tests.stores.engines import Engine
+from tests.stores.engine import Engine
 from tests.stores.exporters import Exporters
 from tests.stores.results import Row
 from tests.stores.senders import INTERVAL, Sender, configure

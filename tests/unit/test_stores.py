@@ -15,7 +15,8 @@ from tests.dashboards.api import Series
 from tests.dashboards.live import Answer
 from tests.lab.prometheus import tool
 from tests.stores import compare, results
-from tests.stores.engines import ENGINES, PAGE, inventory, moved
+from tests.stores.engine import PAGE, inventory, moved
+from tests.stores.engines import ENGINES
 
 A = (("__name__", "up"), ("instance", "a"))
 B = (("__name__", "up"), ("instance", "b"))
