@@ -4,21 +4,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lab.artifact import cached
-from tests.lab.deployed import PLAYBOOK, failures
-from tests.lab.hosts import CHECKOUT, Lab, run
+from tests.lab.deployed import Deployed
+from tests.lab.hosts import run
+from tests.lab.prometheus import sha256
 
 CURRENT = "/opt/linmonitor/current"
 # One program keeps the trials short; what is tested here does not depend on which.
@@ -33,64 +29,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Box:
+def handed_in(artifact: Path) -> dict[str, str]:
+    """Return the variables of the role that hand an artifact in."""
+    return {
+        "ebpf_exporter_artifact": str(artifact),
+        "ebpf_exporter_artifact_sha256": sha256(artifact),
+    }
+
+
+class Box(Deployed):
     """A Debian host under test."""
 
-    lab: Lab
-    artifact: Path
-    checkout: Path = CHECKOUT
-
-    def command(self, playbook: str, **variables: object) -> list[str]:
-        """Return the command line of a play with these variables."""
-        extra = SETTINGS | {"ebpf_exporter_artifact": str(self.artifact)} | variables
-        handed_in = Path(str(extra["ebpf_exporter_artifact"]))
-        if handed_in.is_file():
-            extra.setdefault("ebpf_exporter_artifact_sha256", sha256(handed_in))
-        return [
-            PLAYBOOK, "--inventory", str(self.lab.inventory),
-            "--extra-vars", json.dumps(extra), f"playbooks/{playbook}.yml",
-        ]  # fmt: skip
-
-    def start(self, playbook: str, verbosity: int = 0, **variables: Any) -> subprocess.Popen:
-        """Start a play in a process group of its own."""
-        return subprocess.Popen(
-            self.command(playbook, **variables),
-            cwd=self.checkout,
-            env=os.environ
-            | {
-                "ANSIBLE_CONFIG": str(self.checkout / "ansible.cfg"),
-                "ANSIBLE_VERBOSITY": str(verbosity),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def play(self, playbook: str, **variables: Any) -> tuple[int, str]:
-        """Run a play; return its exit status and output without line breaks."""
-        process = self.start(playbook, **variables)
-        output, _ = process.communicate()
-        return process.returncode, " ".join(output.split())
+    def __init__(self) -> None:
+        """Boot it; nothing is deployed to it yet."""
+        self.artifact = cached()
+        groups = {"linmonitor_targets": ["box"]}
+        super().__init__("faults", groups, SETTINGS | handed_in(self.artifact))
 
     def deploy(self, **variables: object) -> str:
         """Deploy, insist on success and health, and return the release's folder."""
-        status, output = self.play("site", **variables)
-        assert status == 0, failures(output)
+        super().deploy(**variables)
         assert self.faults() == ""
         return self.current()
-
-    def run(self, command: str) -> str:
-        """Run a command in the host; return its standard output, stripped.
-
-        Not its errors: podman writes warnings of its own there.
-        """
-        done = subprocess.run(
-            ["podman", "exec", self.lab.container("box"), "sh", "-c", command],
-            stdout=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout.strip()
 
     def current(self) -> str:
         """Return the folder of the release that is on."""
@@ -123,19 +83,12 @@ class Box:
         return self.run(f'python3 -B -c "{program}" {releases}').endswith("True")
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @pytest.fixture(scope="session")
 def bare_box() -> Iterator[Box]:
     """Boot the host; nothing is deployed to it yet."""
-    lab = Lab("faults")
-    artifact = cached()
-    lab.up({"box": "bookworm"}, {"linmonitor_targets": ["box"]})
-    yield Box(lab, artifact)
-    lab.down()
+    box = Box()
+    yield box
+    box.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults.conftest import CURRENT, SETTINGS, sha256
+from tests.faults.conftest import CURRENT, SETTINGS, handed_in
 from tests.grafana import repository
 from tests.lab import prometheus
 from tests.lab.artifact import cached
@@ -75,15 +75,10 @@ class Role:
 
 
 def exporter(_: Path) -> Role:
-    artifact = cached()
     return Role(
         "linmonitor_targets",
         "ebpf_exporter",
-        SETTINGS
-        | {
-            "ebpf_exporter_artifact": str(artifact),
-            "ebpf_exporter_artifact_sha256": sha256(artifact),
-        },
+        SETTINGS | handed_in(cached()),
         {"ebpf_exporter_allowed_sources": ["192.0.2.1"]},
         f"python3 -B {CURRENT}/health.py && readlink {CURRENT}",
     )

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import http.server
 import os
@@ -20,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import CURRENT, Box, sha256
+from tests.faults.conftest import CURRENT, Box, handed_in
 from tests.lab.deployed import failures
 from tests.lab.hosts import CHECKOUT
+from tests.lab.prometheus import sha256
 
 
 def replace(path: Path, old: bytes, new: bytes) -> None:
@@ -69,26 +69,26 @@ BAD_RELEASES = {
 
 
 @pytest.fixture
-def overlooking(tmp_path: Path) -> Path:
-    """Give a checkout whose releases overlook, at their trial, what does not attach."""
+def overlooking(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deploy from a checkout whose releases overlook, at their trial, what does not attach."""
     checkout = tmp_path / "checkout"
     left_out = shutil.ignore_patterns(".venv", ".git", ".lab", ".ansible", ".*_cache")
     shutil.copytree(CHECKOUT, checkout, symlinks=True, ignore=left_out)
     replace(checkout / "files/release/choose.py", b'"--config.strict",', b"")
-    return checkout
+    monkeypatch.setattr(box, "checkout", checkout)
 
 
 @pytest.mark.reliability("a bad release: {id}", "the old one runs, nothing of it stays")
+@pytest.mark.usefixtures("overlooking")
 @pytest.mark.parametrize(
     ("change", "said"), BAD_RELEASES.items(), ids=[change.__name__ for change in BAD_RELEASES]
 )
 def test_bad_release_leaves_the_old_one_running(
-    box: Box, fabricate: Callable, overlooking: Path, change: Callable, said: str
+    box: Box, fabricate: Callable, change: Callable, said: str
 ) -> None:
     before = box.current()
     bad = fabricate(change)
-    tried = dataclasses.replace(box, checkout=overlooking)
-    status, output = tried.play("site", ebpf_exporter_artifact=str(bad))
+    status, output = box.play(handed_in(bad))
     assert status != 0
     assert said in output, failures(output)
     assert box.current() == before
@@ -100,10 +100,10 @@ def test_bad_release_leaves_the_old_one_running(
 def test_first_release_that_is_bad_leaves_nothing_running(
     bare_box: Box, fabricate: Callable
 ) -> None:
-    status, output = bare_box.play("uninstall")
+    status, output = bare_box.play(playbook="uninstall")
     assert status == 0, failures(output)
     bad = fabricate(pass_the_trial_and_never_start)
-    status, output = bare_box.play("site", ebpf_exporter_artifact=str(bad))
+    status, output = bare_box.play(handed_in(bad))
     assert status != 0
     assert "there was none before it" in output, failures(output)
     assert bare_box.current() == ""
@@ -143,7 +143,7 @@ def test_play_killed_midway_is_made_whole_by_the_next(box: Box, step: str) -> No
     }
     before = box.current()
     now = box.run("date '+%F %T'")
-    process = box.start("site", **settings)
+    process = box.start(settings)
     reach(box, process, step, now)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -169,7 +169,7 @@ def test_host_is_whole_by_itself_after_its_connection_was_cut(
     # At random, but somewhere in each tenth of the deployment.
     cut = deploy_seconds * (moment + random.random()) / MOMENTS
     before = box.current()
-    process = box.start("site", ebpf_exporter_allowed_sources=[f"192.0.2.{101 + moment}"])
+    process = box.start({"ebpf_exporter_allowed_sources": [f"192.0.2.{101 + moment}"]})
     time.sleep(cut)
     os.killpg(process.pid, signal.SIGKILL)
     box.cut_connections()
@@ -210,7 +210,7 @@ def test_damage_on_the_host_is_repaired(box: Box, damage: str) -> None:
     box.run(f"cp -p {exporter} {exporter}.copy && mv {exporter}.copy {exporter}")
     box.run(damage.format(exporter=exporter, release=before))
     assert box.deploy() == before
-    status, output = box.play("site")
+    status, output = box.play()
     assert status == 0
     assert "changed=0" in output, failures(output)
 
@@ -220,7 +220,7 @@ def test_full_disk_leaves_the_old_release_running(box: Box) -> None:
     before = box.current()
     releases = "/opt/linmonitor/releases"
     box.run(f"mount -t tmpfs -o size=8M full {releases}")
-    status, output = box.play("site")
+    status, output = box.play()
     left = box.run(f"ls {releases}")
     box.run(f"umount {releases}")
     assert status != 0
@@ -238,7 +238,8 @@ def test_altered_cache_is_not_sent(box: Box, tmp_path: Path) -> None:
     entry = tmp_path / "artifacts" / box.artifact.parent.name
     shutil.copytree(box.artifact.parent, entry)
     os.truncate(entry / box.artifact.name, 1_000_000)
-    status, output = box.play("site", ebpf_exporter_artifact="", linmonitor_cache=str(tmp_path))
+    nothing = {"ebpf_exporter_artifact": "", "ebpf_exporter_artifact_sha256": ""}
+    status, output = box.play(nothing | {"linmonitor_cache": str(tmp_path)})
     assert status != 0
     assert str(entry / box.artifact.name) in output
     assert "truncated or altered" in output
@@ -257,12 +258,12 @@ def test_download_that_was_altered_is_refused(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         status, output = box.play(
-            "site",
-            ebpf_exporter_artifact=f"http://127.0.0.1:{server.server_port}/{altered.name}",
-            ebpf_exporter_artifact_sha256=sha256(box.artifact),
-            linmonitor_cache=str(tmp_path),
-            # Other settings: a release that the host has already would need no download.
-            ebpf_exporter_allowed_sources=["192.0.2.77"],
+            {
+                "ebpf_exporter_artifact": f"http://127.0.0.1:{server.server_port}/{altered.name}",
+                "linmonitor_cache": str(tmp_path),
+                # Other settings: a release that the host has already would need no download.
+                "ebpf_exporter_allowed_sources": ["192.0.2.77"],
+            }
         )
         server.shutdown()
     assert status != 0
@@ -273,7 +274,7 @@ def test_download_that_was_altered_is_refused(
 @pytest.mark.reliability("two plays at once", "whole")
 def test_two_plays_at_once_end_whole(box: Box) -> None:
     settings: dict[str, Any] = {"ebpf_exporter_allowed_sources": ["192.0.2.99"]}
-    both = [box.start("site", **settings) for _ in range(2)]
+    both = [box.start(settings) for _ in range(2)]
     for process in both:
         process.communicate()
     assert box.serves()
@@ -287,7 +288,7 @@ def test_rollback_goes_back_and_forth_with_unit_and_settings(box: Box) -> None:
     assert "192.0.2.50" in box.run(installed)
     assert new != old
     for release, present in ((old, False), (new, True)):
-        status, output = box.play("rollback")
+        status, output = box.play(playbook="rollback")
         assert status == 0, failures(output)
         assert box.current() == release
         assert ("192.0.2.50" in box.run(installed)) == present
@@ -296,22 +297,22 @@ def test_rollback_goes_back_and_forth_with_unit_and_settings(box: Box) -> None:
 
 def test_rollback_without_an_older_release_says_so(box: Box) -> None:
     box.run(f"ls -d /opt/linmonitor/releases/* | grep -v {box.current()} | xargs rm -rf")
-    status, output = box.play("rollback")
+    status, output = box.play(playbook="rollback")
     assert status != 0
     assert "no release on box to go back to" in output
     assert box.faults() == ""
 
 
 def test_start_after_stop_serves_again(box: Box) -> None:
-    assert box.play("stop")[0] == 0
+    assert box.play(playbook="stop")[0] == 0
     assert box.run("systemctl is-active ebpf_exporter") == "inactive"
-    assert box.play("start")[0] == 0
+    assert box.play(playbook="start")[0] == 0
     assert box.faults() == ""
 
 
 def test_converged_run_is_cheap_and_changes_nothing(box: Box) -> None:
     box.deploy()
-    process = box.start("site", verbosity=3)
+    process = box.start(ANSIBLE_VERBOSITY="3")
     output, _ = process.communicate()
     assert "changed=0" in output
     assert output.count("SSH: EXEC") <= EXECUTIONS
@@ -339,7 +340,7 @@ def test_stop_closes_the_listener(box: Box) -> None:
     box.run("systemctl stop ebpf_exporter")
     wait_for(box, f'[ -z "$({LISTENERS})" ]')
     assert box.run("systemctl is-active ebpf_exporter.socket") == "inactive"
-    assert box.play("start")[0] == 0
+    assert box.play(playbook="start")[0] == 0
     assert box.faults() == ""
 
 
@@ -363,7 +364,7 @@ def test_deploys_and_rollbacks_in_a_row_are_no_service_that_fails(box: Box) -> N
     for number in range(2):
         box.deploy(ebpf_exporter_allowed_sources=[f"192.0.2.{60 + number}"])
     for _ in range(4):
-        status, output = box.play("rollback")
+        status, output = box.play(playbook="rollback")
         assert status == 0, failures(output)
     assert box.faults() == ""
 

@@ -18,7 +18,7 @@ def bare_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Boot the host; nothing is deployed to it yet."""
     host = Host("faults-grafana", grafana(tmp_path_factory.mktemp("grafana")))
     yield host
-    host.lab.down()
+    host.close()
 
 
 @pytest.mark.reliability("Grafana's stand-in: two plays at once", "told of each other, whole")

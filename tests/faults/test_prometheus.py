@@ -75,7 +75,7 @@ def bare_monitor() -> Iterator[Host]:
     """Boot the host; nothing is deployed to it yet."""
     monitor = Host("faults-prometheus")
     yield monitor
-    monitor.lab.down()
+    monitor.close()
 
 
 @pytest.fixture

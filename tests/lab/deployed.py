@@ -25,6 +25,8 @@ def failures(output: str) -> str:
 class Deployed:
     """A host named box that playbooks deploy to, with the same variables each time."""
 
+    checkout = CHECKOUT
+
     def __init__(self, lab: str, groups: dict[str, list[str]], variables: dict) -> None:
         """Boot it."""
         self.lab = Lab(lab)
@@ -40,17 +42,17 @@ class Deployed:
         self,
         variables: dict | None = None,
         *words: str,
-        playbook: str = "site.yml",
+        playbook: str = "site",
         **environment: str,
     ) -> subprocess.Popen:
         """Start a playbook in a process group of its own."""
         extra = json.dumps(self.variables | (variables or {}))
         inventories = [f"--inventory={inventory}" for inventory in self.inventories]
         return subprocess.Popen(
-            [PLAYBOOK, *inventories, "--extra-vars", extra, *words, playbook],
-            cwd=CHECKOUT,
+            [PLAYBOOK, *inventories, "--extra-vars", extra, *words, f"playbooks/{playbook}.yml"],
+            cwd=self.checkout,
             env=os.environ
-            | {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
+            | {"ANSIBLE_CONFIG": str(self.checkout / "ansible.cfg"), "ANSIBLE_VERBOSITY": "1"}
             | environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
@@ -68,7 +70,10 @@ class Deployed:
         return output
 
     def run(self, command: str) -> str:
-        """Run a command in the host; return its standard output, stripped."""
+        """Run a command in the host; return its standard output, stripped.
+
+        Not its errors: podman writes warnings of its own there.
+        """
         done = subprocess.run(
             ["podman", "exec", self.lab.container("box"), "sh", "-c", command],
             stdout=subprocess.PIPE, text=True, check=False,

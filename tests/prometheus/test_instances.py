@@ -71,7 +71,7 @@ def host() -> Iterator[Monitor]:
     host.deploy()
     assert stranger(host) == before
     yield host
-    host.lab.down()
+    host.close()
 
 
 def test_a_second_run_changes_neither(host: Monitor) -> None:
@@ -118,9 +118,9 @@ def test_a_port_that_another_instance_has_is_refused(host: Monitor) -> None:
 
 def test_stop_and_start_act_on_the_instance_that_is_named(host: Monitor) -> None:
     other, before = host.process(unit("us")), stranger(host)
-    assert host.play({}, "--limit=eu", playbook="playbooks/stop.yml")[0] == 0
+    assert host.play({}, "--limit=eu", playbook="stop")[0] == 0
     assert (host.process(unit("eu")), host.process(unit("us"))) == ("0", other)
-    assert host.play({}, "--limit=eu", playbook="playbooks/start.yml")[0] == 0
+    assert host.play({}, "--limit=eu", playbook="start")[0] == 0
     assert host.process(unit("eu")) != "0"
     assert (host.process(unit("us")), stranger(host)) == (other, before)
 
@@ -129,7 +129,7 @@ def test_what_purges_one_leaves_the_others(host: Monitor) -> None:
     other, before = host.process(unit("us")), stranger(host)
     data = host.run("ls -d /var/lib/linmonitor/prometheus-us/wal")
     purge = {"linmonitor_purge": ["prometheus"]}
-    status, output = host.play(purge, "--limit=eu", playbook="playbooks/uninstall.yml")
+    status, output = host.play(purge, "--limit=eu", playbook="uninstall")
     assert status == 0, failures(output)
     left = "find / -xdev ( -name '*prometheus-eu*' -o -name '*prometheus@eu*' )"
     assert host.run(left.replace("(", "\\(").replace(")", "\\)")) == ""

@@ -97,7 +97,7 @@ def way() -> Iterator[Way]:
     """Have the host with samples of the default version."""
     way = Way()
     yield way
-    way.host.lab.down()
+    way.host.close()
 
 
 def version_of(way: Way) -> str:
