@@ -9,10 +9,10 @@ changes of it is lost with the machine; it shares the folder of its script with 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 from pathlib import Path
 
+from tests.lab.cache import made_once
 from tests.lab.debian import run
 
 from . import initramfs, kernels
@@ -58,15 +58,13 @@ exec /bin/busybox switch_root /disk /bin/sh -c '"{script}"; exec busybox powerof
 
 def root() -> Path:
     """Return the folder of the machines' root, which stays in the cache."""
-    recipe = hashlib.sha256(f"{SUITE} {PACKAGES}".encode()).hexdigest()[:12]
-    kept = kernels.cache() / f"root-{ARCHITECTURE}-{recipe}"
-    if not kept.exists():
-        draft = kept.with_name(f"{kept.name}.new")
-        shutil.rmtree(draft, ignore_errors=True)
+
+    def make(folder: Path) -> None:
         run("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={ARCHITECTURE}",
-            f"--include={PACKAGES}", SUITE, str(draft))  # fmt: skip
-        draft.rename(kept)
-    return kept
+            f"--include={PACKAGES}", SUITE, str(folder))  # fmt: skip
+
+    recipe = hashlib.sha256(f"{SUITE} {PACKAGES}".encode()).hexdigest()[:12]
+    return made_once(kernels.cache() / f"root-{ARCHITECTURE}-{recipe}", make)
 
 
 class Image(kernels.BootImage):
