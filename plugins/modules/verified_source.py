@@ -74,10 +74,6 @@ options:
     description: Variable named in the error message as the way to hand in a local copy.
     type: str
     required: true
-  timeout:
-    description: Seconds after which a place counts as not answering.
-    type: int
-    default: 180
 """
 
 EXAMPLES = r"""
@@ -129,6 +125,9 @@ from ansible.module_utils.urls import open_url
 from ansible_collections.linmonitor.stack.plugins.module_utils import _archive, _sources
 from ansible_collections.linmonitor.stack.plugins.module_utils._sources import SourceError
 
+# What a place may take to give a tree.
+PLACE_SECONDS = 180
+
 
 class Fetcher:
     """Asks places; each method returns a folder that holds the tree."""
@@ -136,7 +135,6 @@ class Fetcher:
     def __init__(self, module, scratch):
         self.module = module
         self.scratch = scratch
-        self.timeout = module.params["timeout"]
 
     def fetch(self, place):
         """Return the folder of a tree whose place identity fits."""
@@ -148,10 +146,10 @@ class Fetcher:
         if tool is None:
             raise SourceError("%s is not installed" % command[0])
         # `timeout` because a place that never answers must not hold the play.
-        bounded = ["timeout", str(self.timeout), tool, *command[1:]]
+        bounded = ["timeout", str(PLACE_SECONDS), tool, *command[1:]]
         code, out, err = self.module.run_command(bounded, **options)
         if code == 124:
-            raise SourceError("no answer within %s s" % self.timeout)
+            raise SourceError("no answer within %s s" % PLACE_SECONDS)
         if code != 0:
             said = (err or out).strip().splitlines()
             raise SourceError(said[-1] if said else "%s ended with %s" % (command[0], code))
@@ -162,7 +160,7 @@ class Fetcher:
         if "://" in path:
             path = os.path.join(self.scratch, "archive")
             try:
-                answer = open_url(place["location"], timeout=self.timeout)
+                answer = open_url(place["location"], timeout=PLACE_SECONDS)
                 with open(path, "wb") as out:
                     shutil.copyfileobj(answer, out)
             except Exception as error:  # urllib raises many kinds; each means no answer
@@ -271,7 +269,6 @@ def main():
             tree_paths=dict(type="list", elements="str", default=["."]),
             places=dict(type="list", elements="dict", required=True, options=place_spec),
             variable=dict(type="str", required=True),
-            timeout=dict(type="int", default=180),
         ),
         supports_check_mode=True,
     )
