@@ -291,15 +291,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_native
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _lock,
-    _owner_absent,
-    _owner_present,
+    _record_absent,
+    _record_present,
 )
 
 
 def turn(module):
     """Return the lock to work under; asking needs none."""
     params = module.params
-    asks = params["state"] == "present" and not any(params[kind] for kind in _owner_present.KINDS)
+    asks = params["state"] == "present" and not any(params[kind] for kind in _record_present.KINDS)
     if module.check_mode or (asks and not params["lock"]):
         return contextlib.nullcontext()
     return _lock.Lock(params["name"], params["run"])
@@ -353,7 +353,7 @@ def main():
     try:
         with turn(module) as lock:
             absent = module.params["state"] == "absent"
-            owner = _owner_absent.Absent(module) if absent else _owner_present.Present(module)
+            owner = _record_absent.Absent(module) if absent else _record_present.Present(module)
             answer = owner.perform()
             if lock and module.params["lock"]:
                 # Where something is not ours nothing follows.

@@ -17,9 +17,9 @@ from ansible_collections.linmonitor.stack.plugins.filter.owned import foreign_wo
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _listening,
     _owned,
-    _owner,
-    _owner_absent,
     _places,
+    _record,
+    _record_absent,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import owned_files
 
@@ -40,8 +40,8 @@ def host(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(_owned, "LEFT", str(tmp_path / "state/left"))
     folders = (str(tmp_path / "units"), str(tmp_path / "package"))
     monkeypatch.setattr(_owned, "UNIT_FOLDERS", folders)
-    monkeypatch.setattr(_owner, "UNITS", str(tmp_path / "units"))
-    monkeypatch.setattr(_owner_absent, "LOCAL", ())
+    monkeypatch.setattr(_record, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(_record_absent, "LOCAL", ())
     # Tests run below /tmp, which units do not see.
     monkeypatch.setattr(_places, "fault_of_place", lambda path, uids: "")
     return tmp_path

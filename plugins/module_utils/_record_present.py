@@ -12,8 +12,8 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _archive,
     _listening,
     _owned,
-    _owner,
     _places,
+    _record,
 )
 
 KINDS = (
@@ -29,7 +29,7 @@ def short(text):
     return text if lines <= SHOWN_LINES else "%s lines\n" % lines
 
 
-class Present(_owner.Owner):
+class Present(_record.Owner):
     """A role that writes."""
 
     def foreign(self):
@@ -54,7 +54,7 @@ class Present(_owner.Owner):
             if _owned.resolved(path) not in self.record["files"] and path not in self.known:
                 yield "file", path, _owned.fault_of_file(path)
         for unit in self.params["units"]:
-            own = os.path.join(_owner.UNITS, unit)
+            own = os.path.join(_record.UNITS, unit)
             if _owned.resolved(own) in self.record["files"] or _owned.marked(own):
                 continue
             for path in _owned.unit_files(unit):
@@ -94,7 +94,7 @@ class Present(_owner.Owner):
         return "" if holders else "is taken by a program that cannot be seen"
 
     def _files(self):
-        units = [os.path.join(_owner.UNITS, unit) for unit in self.params["units"]]
+        units = [os.path.join(_record.UNITS, unit) for unit in self.params["units"]]
         return self.params["paths"] + units + self.params["unmarked"] + self._marked_files()
 
     def _marked_files(self):
@@ -158,7 +158,7 @@ class Present(_owner.Owner):
             record["data"].setdefault(place, before)
         for kind, lookup in (("users", pwd.getpwnam), ("groups", grp.getgrnam)):
             for name in params[kind]:
-                record[kind].setdefault(name, name in known or not _owner.exists(lookup, name))
+                record[kind].setdefault(name, name in known or not _record.exists(lookup, name))
         for unit in params["units"]:
             record["units"].setdefault(unit, None)
         for key, value in params["notes"].items():

@@ -13,8 +13,8 @@ import shutil
 
 from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _owned,
-    _owner,
     _places,
+    _record,
 )
 
 LOCAL = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
@@ -26,7 +26,7 @@ def _remove_empty(folder):
         os.rmdir(folder)
 
 
-class Absent(_owner.Owner):
+class Absent(_record.Owner):
     """A role that leaves."""
 
     def perform(self):
@@ -45,7 +45,7 @@ class Absent(_owner.Owner):
         for path in self.record["trees"]:
             if os.path.isdir(path):
                 self.act(shutil.rmtree, path)
-        in_systemd = any(_places.within(path, _owner.UNITS) for path in self.record["files"])
+        in_systemd = any(_places.within(path, _record.UNITS) for path in self.record["files"])
         if in_systemd and not self.module.check_mode:
             self._put_units_back()
         self._remove_data()
@@ -55,7 +55,7 @@ class Absent(_owner.Owner):
         return dict(changed=self.changed, kept=self.kept, record=before)
 
     def _unit_is_ours(self, unit):
-        path = _owned.resolved(os.path.join(_owner.UNITS, unit))
+        path = _owned.resolved(os.path.join(_record.UNITS, unit))
         return path in self.record["files"] and _owned.marked(path)
 
     def _refuse_others_data(self):
@@ -116,7 +116,7 @@ class Absent(_owner.Owner):
             ("groups", grp.getgrnam, "-gid", "groupdel"),
         ):
             for name, made in self.record[kind].items():
-                if not made or not _owner.exists(lookup, name):
+                if not made or not _record.exists(lookup, name):
                     continue
                 reason = self._in_use(lookup(name)[2], option)
                 if reason:
