@@ -17,7 +17,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare build server clean verify demo demo-clean \
-  test test-quick test-full test-grafana lint unit molecule matrix matrix-arm64 accuracy accuracy-arm64 compatibility stores \
+  test test-quick test-full test-grafana lint unit molecule matrix matrix-arm64 matrix-others \
+  accuracy accuracy-arm64 accuracy-others compatibility stores \
   bench bench-fleet bench-bpf costs dashboards snapshot images bench-dashboards bench-prometheus new-program docs \
   reliability lock pin preflight prometheus-archive
 
@@ -83,11 +84,17 @@ matrix: $(VENV)/.ready-test ## Prove every program's numbers on every kernel
 matrix-arm64: $(VENV)/.ready-test ## The same on emulated arm64 machines, one case of each program
 	$(BIN)/python -m tests.run arm64
 
+matrix-others: $(VENV)/.ready-test ## The same on Ubuntu's kernels and on Debian's for clouds
+	$(BIN)/python -m tests.run others
+
 accuracy: $(VENV)/.ready-test ## Run the matrix and write docs/accuracy.md
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.matrix --write-docs
 
 accuracy-arm64: $(VENV)/.ready-test ## Run matrix-arm64 and write docs/accuracy_arm64.md
 	$(BIN)/python -m tests.lab.artifact --architecture aarch64 $(BIN)/python -m tests.kernel.matrix --short --write-docs
+
+accuracy-others: $(VENV)/.ready-test ## Run matrix-others and write docs/accuracy_other_kernels.md
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.matrix --others --write-docs
 
 compatibility: $(VENV)/.ready-test ## Deploy with each ansible-core to each distribution and write docs/compatibility.md
 	$(BIN)/python -m tests.compatibility $(ARGS)

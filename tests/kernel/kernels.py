@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fetch kernel images of Debian's archive and boot them under virtme-ng.
+"""Fetch kernel images of Debian's and Ubuntu's archives and boot them under virtme-ng.
 
 Nothing is installed: images are unpacked into the user's cache and linked below
 /lib/modules while they are used.
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.lab.debian import Archive, run
+from tests.lab import debian, ubuntu
 
 from . import emulator
 
@@ -31,6 +31,16 @@ SUITES = {
     "6.12": ["trixie", "trixie-security"],
     "6.12-rt": ["trixie", "trixie-security"],
     NEWEST: ["sid", "trixie-backports"],
+}
+UBUNTU = "ubuntu-"
+# The one for newer hardware: what its suite has besides its own series, whatever its number today.
+HWE = f"{UBUNTU}hwe"
+# What others run: Debian's kernel for clouds, and the generic ones of Ubuntu.
+OTHERS = {
+    "6.12-cloud": SUITES["6.12"],
+    f"{UBUNTU}5.15": ["jammy"],
+    f"{UBUNTU}6.8": ["noble"],
+    HWE: ["noble"],
 }
 MODULES = Path("/lib/modules")
 # All that the machines need of udev and tmpfiles. The rules of this machine would load drivers for
@@ -53,7 +63,7 @@ FRESH = 24 * 3600  # seconds after which the archive is asked for a newer image
 
 
 class NotInArchive(RuntimeError):
-    """The archive has no kernel of a series any more, and the cache never had one."""
+    """The archive has no kernel of a series, or does not answer, and the cache never had one."""
 
 
 def cache() -> Path:
@@ -79,18 +89,24 @@ def newest(
     series: str, names: list[str], architecture: str = ARCHITECTURE
 ) -> tuple[str, list[str]]:
     """Return the newest release of a series among names of packages, and its own packages."""
-    number, dash, flavour = series.partition("-")
-    number = r"\d+\.\d+" if series == NEWEST else re.escape(number)
-    # Before 6.12 the archive counts its builds, as in 5.10.0-46.
-    image = re.compile(
-        rf"linux-image-({number}\.\d+[+.\w]*(-\d[.\w]*)?{dash}{flavour}-{architecture})"
-    )
+    number, _, flavour = series.removeprefix(UBUNTU).partition("-")
+    number = r"\d+\.\d+" if series in (NEWEST, HWE) else re.escape(number)
+    if series.startswith(UBUNTU):
+        ending, parts = "generic", ("image-unsigned", "modules", "modules-extra")
+    else:
+        ending = f"{flavour}-{architecture}" if flavour else architecture
+        parts = ("image", "binary", "modules")
+    # Where an archive counts builds they stand behind a dash, as in 5.10.0-46.
+    image = re.compile(rf"linux-{parts[0]}-({number}\.\d+[+.\w]*(-\d[.\w]*)?-{ending})")
     releases = [match[1] for match in map(image.fullmatch, names) if match]
+    if not names:
+        raise NotInArchive("the archive does not answer")
     if not releases:
-        raise NotInArchive(f"the archive has no kernel {series} in {', '.join(SUITES[series])}")
+        suites = ", ".join((SUITES | OTHERS)[series])
+        raise NotInArchive(f"the archive has no kernel {series} in {suites}")
     release = max(releases, key=lambda r: [int(n) for n in re.findall(r"\d+", r)])
-    parts = (f"linux-{part}-{release}" for part in ("image", "binary", "modules"))
-    return release, [part for part in parts if part in names]
+    packages = (f"linux-{part}-{release}" for part in parts)
+    return release, [package for package in packages if package in names]
 
 
 class BootImage:
@@ -120,13 +136,15 @@ class BootImage:
                    *(emulator.at_once(cache()) if at_once else emulator.by_turns()),
                    "--disable-kvm", "--cpus", "2", "--memory", "2G",
                    "--rw", "--", str(script)]  # fmt: skip
-        environment = {**os.environ, "PATH": f"{vng.parent}:{os.environ['PATH']}"}
+        path = [str(vng.parent), os.environ["PATH"]]
+        if not list(self.modules.glob("kernel/fs/9p/9p.ko*")):
+            path.insert(0, str(emulator.sharer(cache())))
         return subprocess.Popen(
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,
             stdout=log.open("w"),
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, "PATH": ":".join(path)},
             cwd="/",  # the machine has a /tmp of its own, and a folder below it would be missing
             start_new_session=True,
         )
@@ -144,12 +162,14 @@ def fetch(series: str, architecture: str = ARCHITECTURE) -> BootImage:
     kept = home / "newest"
     if kept.exists() and time.time() - kept.stat().st_mtime < FRESH:
         return BootImage(home / kept.read_text(encoding="utf-8"))
-    archive = Archive(SUITES[series], home / "apt", architecture)
+    distribution = ubuntu if series.startswith(UBUNTU) else debian
     try:
+        archive = distribution.Archive((SUITES | OTHERS)[series], home / "apt", architecture)
         release, names = newest(series, archive.names("linux-"), architecture)
     except RuntimeError as error:
         if not kept.exists():
-            raise
+            # What a site keeps of Debian's archive it may not keep of Ubuntu's.
+            raise (NotInArchive(error) if distribution is ubuntu else error) from None
         print(f"{series}: {error}; using the cached image", file=sys.stderr)
         return BootImage(home / kept.read_text(encoding="utf-8"))
     root = home / release
@@ -158,7 +178,7 @@ def fetch(series: str, architecture: str = ARCHITECTURE) -> BootImage:
         shutil.rmtree(unpacked, ignore_errors=True)
         archive.unpack(names, unpacked)
         kernel = BootImage(unpacked)
-        run("depmod", "-b", str(kernel.modules.parents[2]), kernel.release)
+        debian.run("depmod", "-b", str(kernel.modules.parents[2]), kernel.release)
         unpacked.rename(root)
     kept.write_text(release, encoding="utf-8")
     return BootImage(root)

@@ -42,13 +42,17 @@ class Archive:
         self.suites, self.folder, self.architecture = list(suites), folder, architecture
         for name in ("etc", "state/lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        sources = "".join(f"{line}\n" for line in self.sources())
+        (folder / "etc" / "sources.list").write_text(sources, encoding="utf-8")
+
+    def sources(self) -> list[str]:
+        """Return the lines of apt's sources, at this machine's mirrors."""
         uris = mirrors()
-        options = f"arch={architecture} signed-by={KEYRING}"
-        lines = [
+        options = f"arch={self.architecture} signed-by={KEYRING}"
+        return [
             f"deb [{options}] {uris[suite.endswith('-security')]} {suite} main"
             for suite in self.suites
         ]
-        (folder / "etc" / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def apt(self, program: str, *arguments: str) -> str:
         """Run apt-get or apt-cache on this archive alone."""

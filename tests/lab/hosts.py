@@ -11,10 +11,8 @@ checkouts never meet and those of a removed checkout are cleaned up.
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,6 +25,8 @@ from pathlib import Path
 
 import yaml
 
+from . import ubuntu
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 IMAGE = "localhost/linmonitor-lab"
 LABEL_CHECKOUT = "linmonitor.checkout"
@@ -35,8 +35,6 @@ PACKAGES = (
     "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps,openssh-server,apt-utils"
 )
 CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
-UBUNTU = ("jammy", "noble", "resolute")
-UBUNTU_KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 BOOT_SECONDS = 120
 REMOVE_ATTEMPTS = 4
 NEW_SYSTEMD = "; systemd from 258 on wants cgroup v2, and this machine has v1"
@@ -218,37 +216,17 @@ def image_tag(suite: str) -> str:
     return f"{IMAGE}:{suite}-{recipe.hexdigest()[:12]}"
 
 
-def ubuntu_keyring() -> Path:
-    """Return the keys of Ubuntu's archive, which Debian packages since 13."""
-    if UBUNTU_KEYRING.exists():
-        return UBUNTU_KEYRING
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = cache / "linmonitor/tools" / UBUNTU_KEYRING.name
-    if not kept.exists():
-        build_image("trixie")
-        package = "ubuntu-keyring"
-        steps = (
-            f"cd /tmp && apt-get -qq update && apt-get -qq download {package}",
-            f"dpkg-deb --extract {package}_*.deb . && base64 .{UBUNTU_KEYRING}",
-        )
-        encoded = run(
-            "podman", "run", "--rm", "--runtime", "runc", *(f"--ulimit={one}" for one in ULIMITS),
-            image_tag("trixie"), "sh", "-c", " >&2 && ".join(steps),
-        )  # fmt: skip
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_suffix(".new")
-        draft.write_bytes(base64.b64decode(encoded))
-        draft.replace(kept)
-    return kept
-
-
 def archive(suite: str, scratch: Path) -> list[str]:
     """Return what mmdebstrap is told of a suite's archive beside its name."""
-    if suite not in UBUNTU:
+    if suite not in ubuntu.SUITES:
         return []
+    try:
+        kept = ubuntu.keyring()
+    except (RuntimeError, LookupError) as error:
+        raise LabError(f"no keys of Ubuntu's archive: {error}") from error
     # Whom apt reads keys as may not read the cache.
     scratch.chmod(0o755)
-    keyring = shutil.copy(ubuntu_keyring(), scratch)
+    keyring = shutil.copy(kept, scratch)
     return [f"--keyring={keyring}", "--components=main,universe"]
 
 

@@ -46,6 +46,21 @@ SID = [
     "linux-image-amd64",
 ]
 
+NOBLE = [
+    "linux-image-6.8.0-152-generic",  # signed, and the rest of it is not there yet
+    "linux-image-unsigned-6.8.0-31-generic",
+    "linux-image-unsigned-6.8.0-151-generic",
+    "linux-image-unsigned-6.8.0-151-lowlatency",
+    "linux-modules-6.8.0-151-generic",
+    "linux-modules-extra-6.8.0-151-generic",
+    "linux-image-unsigned-6.17.0-40-generic",
+    "linux-image-unsigned-7.0.0-9-generic",
+    "linux-image-unsigned-7.0.0-44-generic",
+    "linux-modules-7.0.0-44-generic",
+    "linux-image-unsigned-7.1.0-1001-oem",
+    "linux-image-generic-hwe-24.04",
+]
+
 
 def test_the_newest_build_of_a_series_is_taken():
     assert kernels.newest("5.10", BULLSEYE) == (
@@ -71,10 +86,30 @@ def test_the_suite_that_moves_on_is_asked_for_what_it_has():
     assert packages == [f"linux-{part}-{release}" for part in ("image", "binary", "modules")]
 
 
-@pytest.mark.parametrize("names", [[], ["linux-image-amd64"], SID])
-def test_a_series_that_is_gone_is_named(names):
-    with pytest.raises(kernels.NotInArchive, match=r"no kernel 6\.12 in trixie"):
-        kernels.newest("6.12", names)
+@pytest.mark.parametrize(
+    ("series", "release", "parts"),
+    [
+        ("ubuntu-6.8", "6.8.0-151-generic", ("image-unsigned", "modules", "modules-extra")),
+        (kernels.HWE, "7.0.0-44-generic", ("image-unsigned", "modules")),
+    ],
+)
+def test_ubuntus_generic_kernels_are_found(series, release, parts):
+    found = kernels.newest(series, NOBLE)
+    assert found == (release, [f"linux-{part}-{release}" for part in parts])
+
+
+@pytest.mark.parametrize(
+    ("series", "names", "said"),
+    [
+        ("6.12", ["linux-image-amd64"], r"no kernel 6\.12 in trixie"),
+        ("6.12", SID, r"no kernel 6\.12 in trixie"),
+        ("ubuntu-5.15", NOBLE, r"no kernel ubuntu-5\.15 in jammy"),
+        ("6.12", [], "the archive does not answer"),
+    ],
+)
+def test_a_series_that_is_gone_is_named(series, names, said):
+    with pytest.raises(kernels.NotInArchive, match=said):
+        kernels.newest(series, names)
 
 
 @pytest.fixture
@@ -138,7 +173,7 @@ def test_the_artifact_says_on_which_kernels_it_runs(gone, monkeypatch, capsys):
     monkeypatch.setattr(matrix.arm64, "root", lambda: None)
     monkeypatch.setitem(matrix.DOCS, "aarch64", gone / "page.md")
     monkeypatch.setattr(matrix.platform, "machine", lambda: "x86_64")
-    for more, status in (["--write-docs"], 0), (["--kernel", matrix.LIVE], 2):
+    for more, status in (["--write-docs"], 0), (["--kernel", matrix.LIVE], 2), (["--others"], 2):
         monkeypatch.setattr("sys.argv", ["matrix", "--artifact", str(gone), *more])
         with pytest.raises(SystemExit) as ended:
             matrix.main()
@@ -147,6 +182,79 @@ def test_the_artifact_says_on_which_kernels_it_runs(gone, monkeypatch, capsys):
     page = (gone / "page.md").read_text()
     assert "2 rows are right, 0 are not." in page
     assert "| 6.1 aarch64 | m | c | v | 1 | 1 | 0 |\n| 6.12 aarch64 |" in page
+
+
+def test_other_kernels_have_a_page_of_their_own_which_names_what_did_not_run(
+    gone, monkeypatch, capsys
+):
+    def run_kernel(series, *_arguments):
+        if series.startswith(kernels.UBUNTU):
+            kernels.fetch(series)
+        row = {"metric": "m", "case": "c", "variant": "v", "truth": 1, "measured": 1}
+        row |= {"is_timing": False, "skipped": 0, "passed": True}
+        return {"kernel": series, "rows": [row], "disturbed": [], "errors": []}
+
+    def silent(*_arguments):
+        raise RuntimeError("apt-get update: no route")
+
+    (gone / "manifest.json").write_text('{"arch": "x86_64"}')
+    monkeypatch.setattr(matrix, "check_tools", lambda architecture: None)
+    monkeypatch.setattr(matrix, "stage", lambda *_arguments: None)
+    monkeypatch.setattr(matrix, "run_kernel", run_kernel)
+    monkeypatch.setattr(kernels.ubuntu.Archive, "sources", lambda self: [])
+    monkeypatch.setattr(debian.Archive, "apt", silent)
+    monkeypatch.setitem(matrix.DOCS, matrix.OTHERS, gone / "page.md")
+    monkeypatch.setattr("sys.argv", ["matrix", "--artifact", str(gone), "--others", "--write-docs"])
+    with pytest.raises(SystemExit) as ended:
+        matrix.main()
+    assert ended.value.code == 0
+    assert "1 kernels\n1 passed, 0 failed" in capsys.readouterr().out
+    page = (gone / "page.md").read_text()
+    assert "1 rows are right, 0 are not." in page
+    assert "| 6.12-cloud | m | c | v | 1 | 1 | 0 |" in page
+    for series in kernels.OTHERS:
+        silence = f"\n{series}: not run, apt-get update: no route\n"
+        assert (silence in page) == series.startswith(kernels.UBUNTU)
+
+
+@pytest.mark.parametrize("has_9p", [True, False])
+def test_a_kernel_without_9p_gets_its_folders_another_way(monkeypatch, tmp_path, has_9p):
+    said = []
+    release = "6.12.1-cloud-amd64"
+    modules = tmp_path / "root/lib/modules" / release / "kernel/fs/9p"
+    modules.mkdir(parents=True)
+    if has_9p:
+        (modules / "9p.ko.xz").touch()
+    monkeypatch.setattr(kernels, "MODULES", tmp_path / "modules")
+    monkeypatch.setattr(kernels, "cache", lambda: tmp_path)
+    monkeypatch.setattr(emulator.Archive, "__init__", lambda self, suites, folder: None)
+    monkeypatch.setattr(emulator.Archive, "names", lambda self, prefix: [])
+    monkeypatch.setattr(emulator.Archive, "unpack", lambda self, names, folder: folder.mkdir())
+    monkeypatch.setattr(
+        kernels.subprocess, "Popen", lambda command, **options: said.append(options["env"]["PATH"])
+    )
+    kernels.BootImage(tmp_path / "root").boot(tmp_path / "script", tmp_path / "log")
+    sharer = tmp_path / "virtiofsd/bin"
+    assert said[0].startswith(f"{sharer}:") != has_9p
+    assert os.access(sharer / "virtiofsd", os.X_OK) != has_9p
+
+
+def test_ubuntus_archive_is_where_mmdebstrap_says_with_keys_of_ubuntus_own(monkeypatch, tmp_path):
+    def listed(*command):
+        *_, suite, root = command
+        (Path(root) / "etc/apt").mkdir(parents=True)
+        lines = f"deb archive {suite} main\ndeb [signed-by=x] security {suite}-security main\n"
+        (Path(root) / "etc/apt/sources.list").write_text(lines)
+
+    keys = tmp_path / "ubuntu.gpg"
+    keys.touch()
+    monkeypatch.setattr(kernels.ubuntu, "KEYRING", keys)
+    monkeypatch.setattr(debian, "run", listed)
+    kernels.ubuntu.Archive(["noble"], tmp_path / "apt")
+    options = f"[arch=amd64 signed-by={keys}]"
+    assert (tmp_path / "apt/etc/sources.list").read_text() == (
+        f"deb {options} archive noble main\ndeb {options} security noble-security main\n"
+    )
 
 
 @pytest.mark.parametrize("kind", ["VM", "LIVE"])
