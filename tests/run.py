@@ -104,7 +104,7 @@ PARTS: dict[str, Part] = {
     # The programs and the exporter of the other architecture, on an emulated processor.
     "arm64": Part(15, [on_artifact("tests.kernel.matrix", "--short", architecture="aarch64")]),
     # Ubuntu's kernels, and Debian's for clouds.
-    "others": Part(12, [on_artifact("tests.kernel.matrix", "--others")]),
+    "others": Part(16, [on_artifact("tests.kernel.matrix", "--others")]),
     "boot": Part(12, [["pytest", "--quiet", "tests/boot"]]),
     "builds": Part(10, [["pytest", "--quiet", "-s", "tests/builds"]]),
     "compilers": Part(12, [["pytest", "--quiet", "tests/compilers"]]),

@@ -269,9 +269,11 @@ def introduction(page: str, results: list[dict]) -> str:
 
 
 def write_docs(page: str, results: list[dict], absent: list[str]) -> None:
-    """Write a page."""
-    lines = [*table(results), "", *not_run(page), *absent, ""]
-    DOCS[page].write_text(introduction(page, results) + "\n".join(lines), encoding="utf-8")
+    """Write a page, with the kernels on which not all cases ran to their end."""
+    broken = [f"{result['kernel']}: not all ran" for result in results if result["errors"]]
+    lines = [*table(results), "", *not_run(page), "", *(f"- {one}" for one in absent + broken)]
+    text = introduction(page, results) + "\n".join(lines).rstrip() + "\n"
+    DOCS[page].write_text(text, encoding="utf-8")
 
 
 def default_series(page: str, is_short: bool) -> list[str]:

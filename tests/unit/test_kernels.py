@@ -213,8 +213,19 @@ def test_other_kernels_have_a_page_of_their_own_which_names_what_did_not_run(
     assert "1 rows are right, 0 are not." in page
     assert "| 6.12-cloud | m | c | v | 1 | 1 | 0 |" in page
     for series in kernels.OTHERS:
-        silence = f"\n{series}: not run, apt-get update: no route\n"
+        silence = f"\n- {series}: not run, apt-get update: no route\n"
         assert (silence in page) == series.startswith(kernels.UBUNTU)
+
+
+def test_a_page_names_the_kernels_on_which_not_all_ran(monkeypatch, tmp_path):
+    monkeypatch.setitem(matrix.DOCS, matrix.OTHERS, tmp_path / "page.md")
+    results = [
+        {"kernel": kernel, "rows": [], "disturbed": [], "errors": errors}
+        for kernel, errors in (("6.8", [matrix.UNFINISHED, "console"]), ("7.0", []))
+    ]
+    matrix.write_docs(matrix.OTHERS, results, ["5.15: not run, gone"])
+    page = (tmp_path / "page.md").read_text()
+    assert page.endswith("\n\n- 5.15: not run, gone\n- 6.8: not all ran\n")
 
 
 @pytest.mark.parametrize("has_9p", [True, False])
