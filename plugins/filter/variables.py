@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find variables that nothing reads: misspelled ones, and those that never were."""
+"""Find what nothing reads: misspelled variables and groups, and those that never were."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
 DOCUMENTATION = r"""
 name: variables
-short_description: Find variables of an inventory that nothing reads
+short_description: Find variables and groups of an inventory that nothing reads
 version_added: 1.0.0
 description:
   - Used by C(playbooks/variables.yml).
@@ -23,6 +23,10 @@ author: [The linmonitor.stack maintainers (@linmonitor)]
 """
 
 COLLECTION = Path(__file__).parents[2]
+GROUPS = frozenset(
+    f"linmonitor_{part}"
+    for part in ("build", "targets", "node_exporter", "alertmanager", "prometheus", "grafana")
+)
 # Prefixes that other people's roles use too; of these only a near miss is taken for ours.
 SHARED = ("alertmanager_", "grafana_", "node_exporter_", "prometheus_")
 # Well-known variables of theirs that a letter or two make one of ours.
@@ -106,9 +110,37 @@ def unknown_variables(
     return found
 
 
+def group_faults(
+    groups: Mapping[str, Iterable[str]], hosts: Iterable[str], sources: Iterable[object] = ()
+) -> list[str]:
+    """Return why a run on these hosts would leave out what its inventory means, each as a line.
+
+    `groups` are all of the inventory, with their hosts; `sources` are where it was read. A group
+    whose name is nearly one of ours is meant to be it, unless that one has its hosts.
+    """
+    faults = []
+    for name in sorted(groups.keys() - GROUPS):
+        nearest, near = _nearest(name, GROUPS)
+        if near and set(groups[name]) - set(groups.get(nearest, ())):
+            faults.append(
+                f"Nothing reads the group {name} (did you mean {nearest}?). If it is another "
+                f"playbook's, give it another name, or name its hosts in {nearest} too."
+            )
+    ours = {host for name in GROUPS for host in groups.get(name, ())}
+    if not faults and ours.isdisjoint(hosts):
+        read = " and ".join(f"the inventory {source}" for source in sources) or "the inventory"
+        where = "that --limit leaves" if ours else f"of {read}"
+        faults.append(
+            f"No host {where} is in one of the groups {', '.join(sorted(GROUPS))}, so there is "
+            "nothing to do. ansible-inventory --graph shows what was read; name another inventory "
+            "by -i, or put hosts into these groups."
+        )
+    return faults
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict:
         """Return the filters by name."""
-        return {"unknown_variables": unknown_variables}
+        return {"group_faults": group_faults, "unknown_variables": unknown_variables}

@@ -18,6 +18,10 @@ CHECKOUT = Path(__file__).parents[2]
 PLAYBOOKS = sorted((CHECKOUT / "playbooks").glob("*.yml"))
 ROLES = CHECKOUT / "roles"
 TASK_FILES = sorted(ROLES.glob("*/tasks/**/*.yml"))
+# What people call; the rest is imported, or contacts no host.
+VERBS = sorted(
+    {path.stem for path in PLAYBOOKS} - {"export", "grafana", "summary", "unpack", "variables"}
+)
 GROUPS = ("build", "targets", "node_exporter", "alertmanager", "prometheus", "grafana")
 # Parts of site.yml, and the play that each has to itself.
 PARTS = {
@@ -155,7 +159,16 @@ def test_a_misspelled_variable_ends_every_playbook_before_it_begins(strategy, tm
     )  # fmt: skip
     said = " ".join(said.split())
     assert "did you mean ebpf_exporter_listen_address?" in said
-    assert said.count("PLAY [") == 1
+    # Hosts and variables are looked at, nothing else.
+    assert said.count("PLAY [") == 2
+
+
+@pytest.mark.parametrize("playbook", VERBS)
+def test_an_inventory_without_a_host_of_ours_is_no_run_where_all_is_well(playbook, tmp_path):
+    said = run(f"playbooks/{playbook}.yml", "--limit", "!box", "-i", "other,", folder=str(tmp_path))
+    said = " ".join(said.split())
+    assert "No host that --limit leaves is in one of the groups linmonitor_alertmanager" in said
+    assert said.count("PLAY [") == 1 and "failed=1" in said
 
 
 def test_verify_says_so_where_no_prometheus_can_be_asked(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.linmonitor.stack.plugins.filter.variables import (
+    group_faults,
     known_names,
     unknown_variables,
 )
@@ -128,3 +129,36 @@ def test_a_play_is_not_refused_for_what_an_earlier_one_left_with_the_host():
     names = {name for path in files for name in given(yaml.safe_load(path.read_text()))}
     assert len(names) > 50
     assert found(*names) == {"wrong": [], "others": []}
+
+
+@pytest.mark.parametrize(
+    ("groups", "hosts", "words"),
+    [
+        ({"all": [], "ungrouped": []}, ["localhost"], "No host of the inventory hosts.ini is in"),
+        ({"web": ["web1"]}, ["web1"], "No host of the inventory hosts.ini is in"),
+        ({"linmonitor_targets": ["web1"]}, ["db1"], "No host that --limit leaves is in"),
+        ({"linmonitor_target": ["web1"]}, ["web1"], "did you mean linmonitor_targets?"),
+        (
+            {"linmonitor_prometheus": ["mon"], "linmonitor_graphana": ["mon"]},
+            ["mon"],
+            "did you mean linmonitor_grafana?",
+        ),
+    ],
+)
+def test_a_run_that_would_leave_out_what_is_meant_is_refused(groups, hosts, words):
+    (line,) = group_faults(groups, hosts, ["hosts.ini"])
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"linmonitor_targets": ["web1"]},
+        {"linmonitor_grafana": ["web1"], "linmonitor_targets": [], "web": ["web2"]},
+        # Parts of a group of ours.
+        {"linmonitor_targets": ["web1", "web2"], "linmonitor_targets_a": ["web1"]},
+        {"linmonitor_targets": ["web1"], "linmonitor_berlin": ["web2"]},
+    ],
+)
+def test_groups_of_other_people_are_left_alone(groups):
+    assert group_faults(groups, ["web1", "web2"]) == []
