@@ -142,6 +142,12 @@ def test_plays_that_need_the_linear_strategy_say_so(playbook):
             assert play.get("strategy") == "ansible.builtin.linear", play["name"]
 
 
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
+def test_an_installed_playbook_can_be_called_by_its_name(playbook):
+    # linmonitor.stack.NAME has no dashes: Ansible takes such a name for a path.
+    assert playbook.stem.isidentifier()
+
+
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(ROLES)))
 def test_roles_need_no_strategy_and_name_nothing_that_only_playbooks_have(path):
     text = path.read_text()
