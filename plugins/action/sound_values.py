@@ -7,12 +7,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.linmonitor.stack.plugins.module_utils import _values
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
 
 # The kind of each variable that has one; read here, once, before Ansible forks for each host.
 KINDS = _yaml.read(Path(__file__).parents[2] / "meta/values.yml")
+# Variables that every role reads.
+COMMON = ("linmonitor_", "toolchain_environment")
 
 
 class ActionModule(ActionBase):
@@ -30,9 +33,13 @@ class ActionModule(ActionBase):
         self._templar.available_variables = known
         wrong = []
         for name, kind in KINDS.items():
-            if name.startswith(f"{arguments['role']}_") and name in known:
-                # Once: others are made from it.
-                known[name] = self._templar.template(known[name])
+            if name.startswith((f"{arguments['role']}_", *COMMON)) and name in known:
+                try:
+                    # Once: others are made from it.
+                    known[name] = self._templar.template(known[name])
+                except AnsibleError as error:
+                    wrong.append(f"{name} cannot be evaluated: {error.message}.")
+                    continue
                 said = _values.fault(kind, known[name])
                 wrong += [f"{name} must be {said}."] if said else []
         result["changed"] = False

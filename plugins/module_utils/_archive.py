@@ -22,7 +22,7 @@ import zipfile
 import zlib
 from typing import IO, Any, Container, Dict, Iterator, NamedTuple, Set, Tuple
 
-from ansible_collections.linmonitor.stack.plugins.module_utils import _release
+from ansible_collections.linmonitor.stack.plugins.module_utils import _release, _writing
 
 CHUNK = 1 << 20
 MOST_MEMBERS = 200_000
@@ -136,7 +136,7 @@ def unpack(archive: str, folder: str, left_out: Container[str] = ()) -> Dict[str
 
 def _write(target: str, content: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    with open(target, "xb") as stream, _readable():
+    with _writing.naming(target), open(target, "xb") as stream, _readable():
         for chunk in iter(lambda: content.read(CHUNK), b""):
             stream.write(chunk)
             digest.update(chunk)

@@ -16,6 +16,8 @@ import os
 import time
 from typing import Any, Dict, TextIO
 
+from ansible_collections.linmonitor.stack.plugins.module_utils import _writing
+
 FOLDER = "/run/linmonitor"
 # Longer than what a role does between two modules that hold it: an archive sent, a package got.
 LEASE_SECONDS = 900
@@ -115,20 +117,19 @@ class Lock:
         return dict(nobody, **said) if isinstance(said, dict) else nobody
 
     def _write(self) -> None:
-        self._stream.seek(0)
-        self._stream.truncate()
-        json.dump(
-            {
-                "id": self.run["id"],
-                "owner": self.run["owner"],
-                "since": self._since,
-                # The kernel lets go of what is held for one module only.
-                "until": _now() + LEASE_SECONDS if self.stays else 0,
-                "ends": _clock(LEASE_SECONDS) if self.stays else "",
-            },
-            self._stream,
-        )
-        self._stream.flush()
+        said = {
+            "id": self.run["id"],
+            "owner": self.run["owner"],
+            "since": self._since,
+            # The kernel lets go of what is held for one module only.
+            "until": _now() + LEASE_SECONDS if self.stays else 0,
+            "ends": _clock(LEASE_SECONDS) if self.stays else "",
+        }
+        with _writing.naming(self.path):
+            self._stream.seek(0)
+            self._stream.truncate()
+            json.dump(said, self._stream)
+            self._stream.flush()
 
     def _clear(self) -> None:
         with contextlib.suppress(OSError):

@@ -16,6 +16,8 @@ import shutil
 import stat
 import tempfile
 
+from ansible_collections.linmonitor.stack.plugins.module_utils import _writing
+
 # In a comment of every file of ours whose format has comments.
 MARKER = "Managed by linmonitor.stack"
 INSTALLED = "/var/lib/linmonitor/installed"
@@ -74,7 +76,7 @@ def save(path, record):
             break
         except FileNotFoundError:
             continue  # another execution removed the last record, and the folder with it
-    with os.fdopen(handle, "w") as stream:
+    with _writing.naming(path), os.fdopen(handle, "w") as stream:
         json.dump(record, stream, indent=2, sort_keys=True)
         stream.write("\n")
         stream.flush()
@@ -245,7 +247,7 @@ def replace(path, content, uid, gid, mode):
     """Put a file in its place by one rename; nobody else can read it before it has its mode."""
     handle, draft = tempfile.mkstemp(prefix=".linmonitor-", dir=os.path.dirname(path))
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with _writing.naming(path), os.fdopen(handle, "wb") as stream:
             stream.write(content)
             os.fchown(stream.fileno(), uid, gid)
             os.fchmod(stream.fileno(), mode)

@@ -19,6 +19,8 @@ SHARED |= {prefix + name for prefix in ("/usr/", "/usr/local/") for name in IN_U
 NOT_THEIRS = ("lost+found",)
 # What ProtectHome=, PrivateTmp= and PrivateDevices= of our units hide.
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
+# In memory: what is there is gone with the next boot.
+PASSING = "/run"
 UNIT_SAFE = re.compile(r"^/[\w./@:+,-]*$")
 
 
@@ -52,6 +54,8 @@ def fault_of_place(path, uids):
         return "is a link to %s, which does not exist" % os.readlink(path)
     if hiding:
         return "lies in %s, which the service's sandbox hides" % hiding[0]
+    if within(place, PASSING):
+        return "lies in %s, which is empty after a boot" % PASSING
     return _fault_of_parents(place, uids)
 
 

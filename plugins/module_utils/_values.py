@@ -9,6 +9,7 @@ than its owner meant is refused, and what is left needs no escaping in any of th
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,6 +30,8 @@ MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PE
 SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT
 SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM
 """
+# Of a file's name, and of a path to which units and programs add what lies below.
+LONGEST_NAME, LONGEST_FOLDER = 255, 1000
 DURATION = r"(?=.)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?"
 URL = r"(%s):/[^\s\"'\\<>{}|^`$]+"
 
@@ -48,11 +51,20 @@ def _path(text: str) -> str:
     return ""
 
 
+def _file(text: str) -> str:
+    """Look at a path of the controller whose file need not be there yet."""
+    if _path(text):
+        return _path(text)
+    return "a file, and this is a folder" if os.path.isdir(os.path.expanduser(text)) else ""
+
+
 def _folder(text: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._+@-]+)+/?", text) or {".", ".."} & set(text.split("/")):
         return "an absolute path of letters, digits and . _ + @ -, without . and .. as parts"
     if SHARED.fullmatch(text.rstrip("/") or "/"):
         return "a folder of its own: other programs use that one, and what is ours gets removed"
+    if len(text) > LONGEST_FOLDER or max(map(len, text.split("/"))) > LONGEST_NAME:
+        return f"a path of {LONGEST_FOLDER} letters, with {LONGEST_NAME} in a name, at most"
     return ""
 
 
@@ -66,7 +78,7 @@ def _address_of(text: str, port: int | None = None) -> str:
     try:
         _address.parse(text, port)
     except _address.AddressError as error:
-        return str(error)
+        return f"an address that means something ({error})"
     return ""
 
 
@@ -79,6 +91,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "capability": _capability,
     "count": _like(r"[1-9]\d{0,8}", "a number from 1 on"),
     "duration": _like(DURATION, "a duration as Prometheus writes it: 15s, 90m, 1h30m, 15d"),
+    "file": _file,
     "file_name": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "the name of a file, without its folder"),
     "fingerprint": _like(r"[0-9A-Fa-f]{40}", "the 40 hexadecimal digits of a fingerprint"),
     "folder": _folder,
@@ -165,10 +178,14 @@ def fault(kind: str, value: Any) -> str:
         if not isinstance(value, (list, tuple)):
             return _shown(f"a list, not {value!r}")
         return next(filter(None, (fault(kind[len(LIST) :], one) for one in value)), "")
-    if isinstance(value, (bool, list, tuple, Mapping)):
-        # YAML reads yes and off as true and false: as text they would mean something else.
-        return f"a text, in quotes where YAML reads it as something else, not {_kind_of(value)}"
-    text = "" if value is None else str(value)
+    if value is None or isinstance(value, (bool, list, tuple, Mapping)):
+        # YAML reads yes and off as true and false, and nothing as null: as text they would mean
+        # something else.
+        hint = "in quotes where YAML reads it as something else"
+        if value is None and may_be_empty:
+            hint = 'empty ("") where nothing is meant'
+        return f"a text, {hint}, not {_kind_of(value)}"
+    text = str(value)
     if may_be_empty and not text:
         return ""
     allowed = KINDS[kind](text) if text else "not empty"
@@ -183,4 +200,9 @@ def _shown(words: str) -> str:
 
 
 def _kind_of(value: Any) -> str:
-    return type(value).__name__
+    """Return what a person calls this; Ansible has classes of its own for texts and lists."""
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "a dictionary"
+    return "null" if value is None else repr(value)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -37,6 +38,15 @@ def test_nothing_stays_of_a_lock_that_is_let_go(folder):
     with _lock.Lock("a", ADA):
         assert (folder / "a.lock").stat().st_mode & 0o777 == 0o600
     assert not folder.exists()
+
+
+def test_host_without_room_for_a_lock_says_where(monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(_lock.json, "dump", mock.Mock(side_effect=full))
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.lock'"), _lock.Lock(
+        "a", ADA
+    ):
+        pass
 
 
 def test_module_at_work_keeps_others_out_with_its_owner():

@@ -20,6 +20,7 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _places,
     _record,
     _record_absent,
+    _writing,
 )
 from ansible_collections.linmonitor.stack.plugins.modules import owned_files
 
@@ -438,6 +439,11 @@ def test_folder_that_the_sandbox_hides_is_refused(path):
     assert "sandbox hides" in fault_of_place(path, set())
 
 
+def test_folder_that_a_boot_empties_is_refused():
+    assert "empty after a boot" in fault_of_place("/run/linmonitor/data", set())
+    assert "empty after a boot" in fault_of_place("/var/run/data", set())
+
+
 def test_link_into_a_hidden_folder_is_refused(host):
     (host / "link").symlink_to("/home/me/data")
     assert "does not exist" in fault_of_place(str(host / "link"), set())
@@ -563,3 +569,9 @@ def test_check_mode_takes_no_lock_and_asks_for_none(own, host):
     own(paths=["etc/a.conf"], lock="take", run=FIRST, _ansible_check_mode=True)
     assert own(paths=["etc/a.conf"], lock="take", run=SECOND)["changed"]
     assert own(paths=["etc/b.conf"], run=FIRST, _ansible_check_mode=True)["changed"]
+
+
+def test_full_disk_is_told_with_the_file_that_had_no_room():
+    full = pytest.raises(OSError, match="No space left on device: '/srv/x'")
+    with full, _writing.naming("/srv/x"), Path("/dev/full").open("w") as stream:
+        stream.write("x")

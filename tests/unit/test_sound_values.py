@@ -42,12 +42,24 @@ ELSEWHERE = {
     "prometheus_targets",
     "prometheus_web_config",
 }
+# Read by playbooks alone, each by one task.
+OF_PLAYBOOKS = {
+    "linmonitor_bundle",
+    "linmonitor_export_dir",
+    "linmonitor_foreign_variables",
+    "linmonitor_purge",
+    "linmonitor_scrape_sources",
+    "linmonitor_serial",
+    "linmonitor_test_labels",
+    "preflight_report",
+}
 # Variables that end in a line of a unit.
 IN_UNITS = ("folder", "address", "capability", "duration", "network")
 
 
 def _specs() -> dict[str, dict]:
-    return {
+    shared = yaml.safe_load((CHECKOUT / "meta/variables.yml").read_text())["options"]
+    return shared | {
         name: option
         for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml")
         for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
@@ -64,7 +76,7 @@ def test_every_variable_whose_type_says_little_has_a_kind():
         and "choices" not in option
         and not name.startswith(INTERNAL)
     }
-    assert says_little - ELSEWHERE == set(KINDS) - {"ebpf_exporter_keep_releases"}
+    assert says_little - ELSEWHERE - OF_PLAYBOOKS == set(KINDS) - {"ebpf_exporter_keep_releases"}
 
 
 def test_lists_are_lists_and_kinds_exist():
@@ -99,12 +111,21 @@ def test_defaults_are_sound(name):
         ("folder", "opt/linmonitor", "absolute"),
         ("folder", "/opt/lin monitor", "letters"),
         ("folder", "/opt/%h", "letters"),
+        ("folder", "/opt/" + "a" * 256, "255 in a name"),
+        ("folder", "/opt" + "/abcdefgh" * 120, "1000 letters"),
         ("folder", "/opt/$HOME", "letters"),
         ("folder", "/opt/x\nExecStartPre=+/bin/sh", "letters"),
         ("list of network", ["10.0.0.1\nExecStartPre=+/bin/sh"], "addresses"),
         ("list of network", "10.0.0.1", "a list"),
         ("address", ":9435\nUser=root", "no port"),
-        ("address", "9435", "no port"),
+        ("address", "9435", "means something ('9435' has no port. Allowed is"),
+        ("address", None, "in quotes where YAML reads it as something else, not null"),
+        ("path?", None, 'empty ("") where nothing is meant, not null'),
+        ("environment", None, "a dictionary, not null"),
+        ("file?", "/tmp", "this is a folder"),
+        # As Ansible has them.
+        ("word", type("Tagged", (list,), {})("a"), "not a list"),
+        ("word", type("Tagged", (dict,), {})(a=1), "not a dictionary"),
         ("list of capability", ["CAP_BPF", "CAP_EVERYTHING"], "CAP_BPF"),
         ("list of word", "biolatency", "a list"),
         ("list of word", ["biolatency\n"], "letters"),
@@ -386,6 +407,18 @@ def test_the_action_names_variable_host_and_what_is_allowed(tmp_path):
     assert "ebpf_exporter_capabilities must be a capability, as CAP_BPF, not 'CAP_ALL'" in shown
     assert "listen_address must" not in shown
     assert "prometheus_root" not in shown.split("fatal", 1)[1]
+
+
+def test_the_action_names_the_variable_that_cannot_be_evaluated(tmp_path):
+    shown = play(tmp_path, ebpf_exporter_root="/srv/{{ nowhere }}", ebpf_exporter_artifact=None)
+    assert "ebpf_exporter_root cannot be evaluated: " in shown and "nowhere" in shown
+    assert 'ebpf_exporter_artifact must be a text, empty ("") where nothing' in shown
+
+
+def test_the_action_judges_what_every_role_reads(tmp_path):
+    shown = play(tmp_path, linmonitor_lock=None, linmonitor_cache=["a"], toolchain_environment="")
+    for name in ("linmonitor_lock", "linmonitor_cache", "toolchain_environment"):
+        assert f"{name} must be " in shown
 
 
 def test_the_action_lets_sound_values_pass(tmp_path):
