@@ -529,9 +529,10 @@ def main() -> None:
     )
     try:
         with turn(module) as lock:
-            answer = Deployment(module).run()
             if lock:
+                # The role ends with this, well or not.
                 lock.stays = False
+            answer = Deployment(module).run()
     except _lock.Busy as busy:
         module.fail_json(msg=str(busy), held_by=busy.holder)
     except (Fault, OSError) as fault:

@@ -47,6 +47,23 @@ def test_grafana_that_is_killed_again_and_again_comes_back(bare_host: Host) -> N
     assert "changed=0" in bare_host.deploy()
 
 
+@pytest.mark.reliability(
+    "Grafana's stand-in: an uninstall while its owner holds the package",
+    "refused before anything stops; taken away when it is released",
+)
+def test_a_held_package_is_not_half_removed(bare_host: Host) -> None:
+    bare_host.deploy()
+    before = bare_host.state()
+    bare_host.run("apt-mark hold grafana")
+    status, output = bare_host.play(playbook="playbooks/uninstall.yml")
+    assert status != 0 and "is held (apt-mark showhold)" in output, failures(output)
+    assert bare_host.state() == before
+    bare_host.run("apt-mark unhold grafana")
+    status, output = bare_host.play(playbook="playbooks/uninstall.yml")
+    assert status == 0, failures(output)
+    assert bare_host.run("dpkg-query --show --showformat '${Status}' grafana") == ""
+
+
 def test_the_watcher_sees_what_there_is_to_see(bare_host: Host) -> None:
     with watched(bare_host.container, PASSWORD) as seen:
         bare_host.run(f"umask 0; echo {PASSWORD} > /tmp/open")

@@ -18,6 +18,7 @@ from ansible_collections.linmonitor.stack.plugins.module_utils import (
     _bcrypt,
     _files,
     _hidden,
+    _lock,
     _prometheus,
     _service,
 )
@@ -180,6 +181,15 @@ def test_after_a_failed_start_everything_of_before_is_back(deploy, world):
     assert world.file.read_text() == "works"
     assert (world.folder / "etc/prometheus.yml").read_text() == "good"
     assert deploy()["changed"] is False
+
+
+def test_a_run_that_failed_keeps_no_other_controller_waiting(deploy, tmp_path, monkeypatch):
+    monkeypatch.setattr(_lock, "FOLDER", str(tmp_path / "run"))
+    ada = {"id": "laptop/7/1", "owner": "ada on laptop"}
+    with _lock.Lock("prometheus", ada) as lock:
+        lock.stays = True
+    assert deploy(unit="fails", run=ada)["failed"]
+    assert not deploy(run={"id": "desk/8/1", "owner": "bob on desk"}).get("failed")
 
 
 def test_after_a_failed_first_start_nothing_is_left(deploy, world):
