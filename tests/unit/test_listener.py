@@ -90,3 +90,25 @@ def test_refused_with_the_variable_and_what_is_allowed(answers, case):
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_told_to_systemd(answers, case):
     assert answers[case] == ACCEPTED[case][1]
+
+
+def test_a_listener_needs_somebody_who_may_ask_the_host_itself_by_name_included(tmp_path):
+    listener = str(CHECKOUT / "roles/ebpf_exporter/tasks/check/listener.yml")
+    # A host that an inventory has under two names is asked from its own address.
+    cases = {"somebody": ["10.0.0.9"], "itself": ["10.0.0.5"], "nobody": []}
+    tasks: list[dict] = [
+        {
+            "vars": {LISTENER: "10.0.0.5:9435", "linmonitor_inventory_sources": sources},
+            "block": [
+                {"include_tasks": listener},
+                {"set_fact": {case: "{{ __ebpf_exporter_faults | select | join }}"}},
+            ],
+        }
+        for case, sources in cases.items()
+    ]
+    content = {case: f"{{{{ {case} }}}}" for case in cases}
+    tasks.append({"copy": {"content": content, "dest": f"{tmp_path}/answers.json"}})
+    play(tmp_path, ("ebpf_exporter",), tasks)
+    said = json.loads((tmp_path / "answers.json").read_text())
+    assert "nobody is named who may ask it" in said.pop("nobody")
+    assert said == {"somebody": "", "itself": ""}
