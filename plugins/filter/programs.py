@@ -36,8 +36,8 @@ def program_faults(enabled: list[str], catalogue: Mapping, host: str) -> list[st
     if enabled and named.issuperset(enabled) and len(set(enabled)) == len(enabled):
         return []
     return [
-        f"bpf_programs_enabled of {host} is {', '.join(enabled)}. It must name each program or set "
-        f"once; sets are {', '.join(sorted(catalogue['sets']))}, programs are "
+        f"bpf_programs_enabled of {host} is {', '.join(enabled) or 'empty'}. It must name "
+        f"each program or set once; sets are {', '.join(sorted(catalogue['sets']))}, programs are "
         f"{', '.join(sorted(catalogue['configs']))}."
     ]
 

@@ -98,6 +98,8 @@ KINDS: dict[str, Callable[[str], str]] = {
     "image": _like(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image, as debian:bookworm"),
     # The end of a user's name, which has 32 characters at most.
     "instance": _like(r"[a-z0-9][a-z0-9-]{0,9}", "at most 10 of a-z, 0-9 and -"),
+    # Prometheus takes 0s for its own default.
+    "interval": _like(r"(?=.*[1-9])" + DURATION, "a duration from 1ms on: 15s, 90m, 1h30m, 15d"),
     "line": _line,
     # Names are resolved later; what is neither name nor network is refused there.
     "network": _like(r"[A-Za-z0-9.:_/\[\]-]+", f"one of: {_address.SOURCES}"),

@@ -129,6 +129,6 @@ def test_wanted_programs_come_as_they_were_asked_for_and_once(enabled, wanted):
 def test_names_that_mean_no_program_or_one_twice_are_refused(enabled):
     (said,) = program_faults(enabled, CATALOGUE, "box")
     assert said.startswith(
-        f"bpf_programs_enabled of box is {', '.join(enabled)}. It must name each"
+        f"bpf_programs_enabled of box is {', '.join(enabled) or 'empty'}. It must name each"
     )
     assert said.endswith("sets are default, programs are biolatency, tcp-rtt.")

@@ -54,7 +54,7 @@ OF_PLAYBOOKS = {
     "preflight_report",
 }
 # Variables that end in a line of a unit.
-IN_UNITS = ("folder", "address", "capability", "duration", "network")
+IN_UNITS = ("folder", "address", "capability", "duration", "interval", "network")
 
 
 def _specs() -> dict[str, dict]:
@@ -131,6 +131,9 @@ def test_defaults_are_sound(name):
         ("list of word", ["biolatency\n"], "letters"),
         ("duration", "15days", "15d"),
         ("duration", "", "not empty"),
+        ("interval", "0s", "from 1ms on"),
+        ("interval", "0d0h", "from 1ms on"),
+        ("interval", "15", "1h30m"),
         ("size?", "5", "500GB"),
         ("size?", "5gb", "500GB"),
         ("url?", "metrics.example.com/prom", "https"),
@@ -193,6 +196,9 @@ def test_refused_with_what_is_allowed(kind, value, word):
         ("scrape_address?", "tunnel.example.com"),
         ("scrape_address?", ""),
         ("duration", "1h30m"),
+        ("duration", "0s"),
+        ("interval", "100ms"),
+        ("interval", "10d"),
         ("instance?", ""),
         ("instance?", "eu-west-1"),
         ("count", "5"),
