@@ -231,6 +231,8 @@ def user_faults(users: Mapping) -> list[str]:
             faults.append(f"the password of {name} needs quotes, as text does")
         elif not password or len(password.encode()) > PASSWORD_BYTES:
             faults.append(f"the password of {name} needs 1 to {PASSWORD_BYTES} bytes")
+        elif not password.isprintable():
+            faults.append(f"the password of {name} must be one line, as a browser sends it")
         elif password.startswith(("$2a$", "$2b$", "$2y$")):
             faults.append(f"{name} has a hash: give the password, and keep it in a vault")
         if not str(name) or ":" in str(name):

@@ -127,6 +127,11 @@ def test_passwords_that_cannot_work_are_named_by_their_user(password, words):
     assert not password or str(password) not in fault
 
 
+def test_password_with_the_line_break_of_a_block_in_yaml_is_refused():
+    (fault,) = user_faults({"alice": "geheim\n"})
+    assert "alice must be one line" in fault and "geheim" not in fault
+
+
 def test_names_that_cannot_log_in_are_refused():
     assert len(user_faults({"a:b": "x", "": "x"})) == 2
 
