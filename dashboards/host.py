@@ -8,7 +8,6 @@ from . import metrics as m
 from . import node as n
 from .panels import (
     BAD_SINCE,
-    NEUTRAL,
     RIGHT_AXIS,
     alerts,
     dashboard,
@@ -42,6 +41,7 @@ NOW = [
         f"min(up{{{m.EXPORTERS}}})",
         names={"0": ("down", "red"), "1": ("up", "green")},
         empty="no such host",
+        known=m.ANYWHERE,
     ),
     number(
         "Firing alerts",
@@ -103,7 +103,6 @@ NOW = [
         "it is scraped.\n\nNormal: as usual for these hosts.\n\nIf not: slow disks that are not "
         "busy, and slow connects on an idle host, are somebody else's fault.",
         [
-            ("answers", "short", f"min by (instance) (up{{{m.EXPORTERS}}})"),
             ("disk p99", "s", f"max by (instance) ({DISK_P99})"),
             ("connect p99", "s", f"max by (instance) ({CONNECT_P99})"),
             (
@@ -118,7 +117,7 @@ NOW = [
             ("disk bytes", "binBps", f"sum by (instance) ({n.READ} + {n.WRITTEN})"),
             ("network", "binBps", f"{n.RECEIVED} + {n.SENT}"),
         ],
-        states={"answers": {"0": ("no", "red"), "1": ("yes", NEUTRAL)}},
+        answers=f"min by (instance) (up{{{m.EXPORTERS}}})",
         height=5,
     ),
 ]

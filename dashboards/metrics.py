@@ -19,8 +19,12 @@ EXPORTERS = 'job="ebpf_exporter",' + HOSTS
 DISKS = HOSTS + ',device=~"$device",operation=~"$operation"'
 PEERS = HOSTS + ',scope=~"$scope"'
 RATE = "[$__rate_interval]"
-# What stands for a program that runs on none of the chosen hosts.
-NOWHERE = -1
+# What stands for a program that runs on none of the chosen hosts, and for no event where it runs.
+NOWHERE, NOTHING = -1, -2
+# Series that are there only where a chosen host answers.
+ANSWERING = f"up{{{EXPORTERS}}} == 1"
+# The same, wherever Prometheus itself answers.
+ANYWHERE = "vector(1)"
 # The share of events that is none.
 LEAST = 1e-9
 # A bucket of what is 0 would be a row without a height.
@@ -28,10 +32,19 @@ ZERO = "0|0.0"
 BUCKETS = f'le!~"{ZERO}"'
 
 
+def runs(program: str) -> str:
+    """Return the series of the chosen hosts that run a program, each 1."""
+    return f'{PREFIX}enabled_configs{{{HOSTS},name="{program}"}}'
+
+
 def nowhere(program: str) -> str:
     """Return the query for hosts that answer where none of them runs a program."""
-    runs = f'{PREFIX}enabled_configs{{{HOSTS},name="{program}"}}'
-    return f"{NOWHERE} * max(up{{{EXPORTERS}}} == 1) unless on () {runs}"
+    return f"{NOWHERE} * max({ANSWERING}) unless on () {runs(program)}"
+
+
+def nothing(expr: str, known: str) -> str:
+    """Return the query for no series of `expr`, which is unknown where `known` has none either."""
+    return f"{NOTHING} * max({known}) unless on () ({expr})"
 
 
 def shares(now: str, whole: str) -> str:
@@ -96,8 +109,8 @@ class Metric:
 
     def absent(self) -> str:
         """Return the query for the hosts that answer and do not run its program, each 0."""
-        runs = f'{PREFIX}enabled_configs{{{HOSTS},name="{self.config}"}}'
-        return f"0 * max by (instance) (up{{{EXPORTERS}}} == 1) unless on (instance) {runs}"
+        up = f"max by (instance) ({ANSWERING})"
+        return f"0 * {up} unless on (instance) {runs(self.config)}"
 
     @property
     def legend(self) -> str:
@@ -153,11 +166,17 @@ class Counter(Metric):
     """A counter: shown as a rate, 0 where its program runs and has counted nothing."""
 
     def rate(self) -> str:
-        """Return events per second."""
-        zero = f'max by (instance) ({PREFIX}enabled_configs{{{HOSTS},name="{self.config}"}})'
+        """Return events per second.
+
+        The line of nothing is that of a host that counts nothing in all of the time that is shown:
+        where it ended at the first event, the legend had a line more than there are series.
+        """
+        series = f"{self.full}{{{self.selector}}}"
+        counted = f"count by (instance) (increase({series}[$__range] @ end()))"
+        zero = f"0 * max by (instance) ({runs(self.config)})"
         return (
-            f"sum by ({self.grouping}) (rate({self.full}{{{self.selector}}}{RATE})) "
-            f"or on (instance) (0 * {zero})"
+            f"sum by ({self.grouping}) (rate({series}{RATE})) "
+            f"or on (instance) ({zero} unless on (instance) {counted})"
         )
 
 

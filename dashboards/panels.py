@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import common as cb
@@ -16,7 +17,7 @@ from grafana_foundation_sdk.models import dashboard as dm
 from grafana_foundation_sdk.models import heatmap as hm
 from grafana_foundation_sdk.models import prometheus as pm
 
-from .metrics import LEAST, NOWHERE, Counter, Histogram, nowhere
+from .metrics import ANSWERING, LEAST, NOTHING, NOWHERE, Counter, Histogram, nothing, nowhere, runs
 from .rules import RUNBOOKS
 
 DATASOURCE = cm.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -33,6 +34,7 @@ OTHERS = 'alertname!="Watchdog"'
 # What an alert may name beside the host.
 ON = ("device", "operation", "scope", "config")
 BAD_SINCE = "bad since"
+ANSWERS = "answers"
 # Columns of tables from left to right; what has no width here, the host above all, takes the rest.
 COLUMNS = ("instance", "alertname", "config", "program", "name", "version", "device", "operation",
            "scope", "on", "severity", "Value")  # fmt: skip
@@ -46,9 +48,17 @@ SEVERITIES = {
     )
 }
 NEUTRAL = "text"
-# Where nothing happens an axis ends here, and not at 100 of its unit.
-QUIET = {"s": 0.001, "percentunit": 0.01, "bytes": 1024, "binBps": 1024}
+# Where nothing happens an axis ends here, and not at 100 of its unit; one event a minute, or one
+# run of a program, is seen on it.
+QUIET = {"s": 1e-7, "percentunit": 0.01, "bytes": 1024, "binBps": 1024}
+QUIET_COUNT = 0.1
+# Grafana 9.3 cuts some pixels off long words at an axis, and so off the first digit, unless it is
+# told how wide they are.
+COUNTED = "count:"
+TICK, LETTER, DIGITS = 9, 6.5, len("0.125 ")
+RIGHT_WIDTH = 60
 ABSENT = "does not run on"
+NO_EVENT = "nothing counted"
 RIGHT_AXIS = "share of segments sent"
 ALERT_LINE = "alert above"
 
@@ -139,7 +149,9 @@ def lines(
     `alert` is an alert's name and the series it judges, `absent` a program and the query for the
     hosts where it does not run: the legend names them.
     """
-    panel = timeseries.Panel().unit(unit).line_width(1).fill_opacity(30 if stacked else 5)
+    # Below lines of a logarithmic axis there is no area, only a grey of many.
+    opacity = 30 if stacked else 0 if log else 5
+    panel = timeseries.Panel().unit(unit).line_width(1).fill_opacity(opacity)
     panel.show_points(cm.VisibilityMode.NEVER)
     panel.legend(
         cb.VizLegendOptions()
@@ -158,7 +170,10 @@ def lines(
         empty = ""  # Grafana would write it at each tick of this axis
     else:
         panel.min(0)
-        panel.axis_soft_max(QUIET.get(unit, 1))
+        panel.axis_soft_max(QUIET.get(unit, QUIET_COUNT))
+    if unit.startswith(COUNTED):
+        letters = DIGITS + len(unit.removeprefix(COUNTED))
+        panel.axis_width(math.ceil(TICK + LETTER * letters))
     if stacked:
         panel.stacking(cb.StackingConfig().mode(cm.StackingMode.NORMAL).group("A"))
     for expr, legend in right or []:
@@ -168,6 +183,7 @@ def lines(
             [
                 _property("unit", "percentunit"),
                 _property("custom.axisPlacement", "right"),
+                _property("custom.axisWidth", RIGHT_WIDTH),
                 _property("custom.axisLabel", RIGHT_AXIS),
                 _property("custom.lineStyle", {"fill": "dash", "dash": [4, 4]}),
             ],
@@ -270,7 +286,8 @@ def number(
     help_text: str,
     expr: str,
     *,
-    empty: str = "unknown",
+    empty: str = "",
+    known: str = ANSWERING,
     alert: str = "",
     bad: float | None = None,
     names: dict[str, tuple[str, str]] | None = None,
@@ -281,10 +298,16 @@ def number(
 
     It is red from `bad` on, or above the threshold of `alert`: that is a query of its own, for
     thresholds are the operator's. `names` are text and colour in place of values, `legend` stands
-    beside them. Where no chosen host runs `program` it says so: that is another answer than none.
+    in place of all of them. `empty` says what it means that there is no number, and is said only
+    where `known` has series: a host that is silent, or a Prometheus, says nothing. Where no chosen
+    host runs `program` it says so: that is another answer than none.
     """
+    names = dict(names or {})
     if program:
-        names = {str(NOWHERE): ("does not run here", NEUTRAL)}
+        names[str(NOWHERE)] = ("does not run here", NEUTRAL)
+        known = runs(program)
+    if empty:
+        names[str(NOTHING)] = (empty, NEUTRAL)
     steps = [dm.Threshold(color=NEUTRAL, value=None)]
     if bad is not None:
         steps.append(dm.Threshold(color="red", value=bad))
@@ -304,7 +327,7 @@ def number(
         }
         panel.mappings([dm.ValueMap(options=results)])
     if legend:
-        panel.text_mode(cm.BigValueTextMode.VALUE_AND_NAME)
+        panel.text_mode(cm.BigValueTextMode.NAME)
     if alert:
         above = f"({expr}) > on () {limit(alert)}"
         queries = [f"({expr}) unless on () ({above})", above]
@@ -312,7 +335,11 @@ def number(
     targets = [_query(query, legend).instant() for query in queries]
     if program:
         targets.append(_query(nowhere(program), f"{program} {ABSENT} any of them").instant())
-    return _finish(panel, targets, title=title, help_text=help_text, empty=empty, span=4, height=3)
+    if empty:
+        targets.append(_query(nothing(expr, known), empty if legend else NO_EVENT).instant())
+    return _finish(
+        panel, targets, title=title, help_text=help_text, empty="unknown", span=4, height=3
+    )
 
 
 def _host_link() -> list[dict]:
@@ -382,18 +409,25 @@ def overview(
     help_text: str,
     columns: list[tuple[str, str, str]],
     *,
-    states: dict[str, dict[str, tuple[str, str]]] | None = None,
+    answers: str = "",
     height: int = 8,
 ):
     """Return a table with a row for each host and a column for each (name, unit, query by host).
 
-    A query without series makes no column. `states` are text and colour in place of values.
+    A query without series makes no column. The query `answers` says which hosts do: it has series
+    of all of them, so it is the first column, the silent hosts on top. Without it those with the
+    largest numbers of the first column are.
     """
+    if answers:
+        columns = [(ANSWERS, "short", answers), *columns]
     letters = [chr(ord("A") + number) for number in range(len(columns))]
     fields = {f"Value #{letter}": name for letter, (name, _, _) in zip(letters, columns)}
+    if answers:
+        # Grafana 9.3 gives no letter to a query that alone has series, as of a silent host.
+        fields["Value"] = ANSWERS
     panel = (
         table.Panel()
-        .sort_by([cb.TableSortByFieldState().display_name(columns[0][0]).desc(True)])
+        .sort_by([cb.TableSortByFieldState().display_name(columns[0][0]).desc(not answers)])
         .with_transformation(dm.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(_organized(("instance", *fields), fields))
         .min_width(60)
@@ -401,9 +435,8 @@ def overview(
     )
     for name, unit, _ in columns:
         said = [_property("unit", unit), _property("custom.width", OVERVIEW_WIDTH)]
-        if states and name in states:
-            results = {value: {"text": text, "color": colour}
-                       for value, (text, colour) in states[name].items()}  # fmt: skip
+        if name == ANSWERS:
+            results = {"0": {"text": "no", "color": "red"}, "1": {"text": "yes", "color": NEUTRAL}}
             said += [
                 _property("custom.displayMode", "color-text"),
                 _property("mappings", [{"type": "value", "options": results}]),

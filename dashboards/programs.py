@@ -55,7 +55,7 @@ STATE = [
         bad=1e-9,
     ),
     number(
-        "Cost of all programs, worst host",
+        "Cost on the worst host",
         "percentunit",
         f"CPU time of the BPF programs, as a share of one core. {STATS_HELP}\n\n"
         "Normal: far below 5 %.",

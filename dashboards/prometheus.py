@@ -30,6 +30,7 @@ SERVER = [
         f"min(prometheus_config_last_reload_successful{{{S}}})",
         names={"0": ("refused", "red"), "1": ("loaded", "green")},
         empty="not scraped",
+        known=m.ANYWHERE,
     ),
     number(
         "Targets down",
@@ -45,6 +46,7 @@ SERVER = [
         "per 300,000.",
         f"sum(prometheus_tsdb_head_series{{{S}}})",
         empty="not scraped",
+        known=m.ANYWHERE,
     ),
     number(
         "Blocks on disk",
@@ -53,6 +55,7 @@ SERVER = [
         "the retention time has passed.",
         f"sum(prometheus_tsdb_storage_blocks_bytes{{{S}}})",
         empty="not scraped",
+        known=m.ANYWHERE,
     ),
     number(
         "Alertmanagers",
@@ -62,13 +65,15 @@ SERVER = [
         f"max(prometheus_notifications_alertmanagers_discovered{{{S}}})",
         names={"0": ("none", "orange")},
         empty="not scraped",
+        known=m.ANYWHERE,
     ),
     number(
         "Version",
         "short",
-        "Version of Prometheus, and on how many servers.\n\nNormal: one version.",
+        "Version of Prometheus.\n\nNormal: one.",
         f"count by (version) (prometheus_build_info{{{S}}})",
         empty="not scraped",
+        known=m.ANYWHERE,
         legend="{{version}}",
     ),
     lines(

@@ -195,7 +195,8 @@ def _stat(axes, panel: dict, answers: Answers, window: Window) -> None:
         result = mapping["options"].get(f"{value:g}", {"text": words, "color": colour})
         words, colour = result["text"], result["color"]
     fixed = _properties(panel, "", target["refId"]).get("color", {}).get("fixedColor")
-    words = f"{_legend(target, found[0].labels)}  {words}".strip()
+    if panel["options"]["textMode"] == "name":
+        words = _legend(target, found[0].labels)
     axes.set_axis_off()
     axes.text(
         0.5, 0.5, words, color=COLOURS[fixed or colour], size=20, ha="center",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "files/dashboards"
 ABSENT = "does not run on"
+# How the query of a stat begins that answers where it has no number.
+NOTHING = "-2 * max("
 # What a variable stands for while a dashboard shows everything.
 ALL = ".+"
 RATE_INTERVAL = "2m"
@@ -55,9 +57,13 @@ def asked(panel: dict) -> list[tuple[str, str]]:
     """Return letter and query of what a panel that has all its data must have an answer to.
 
     The queries of a stat share its one number out among its colours. Those of hosts where a program
-    does not run are empty where all is well.
+    does not run are empty where all is well, and those that say that nothing was counted.
     """
-    targets = [one for one in panel["targets"] if ABSENT not in one.get("legendFormat", "")]
+    targets = [
+        one
+        for one in panel["targets"]
+        if ABSENT not in one.get("legendFormat", "") and not one["expr"].startswith(NOTHING)
+    ]
     if panel["type"] == "stat":
         return [("A", " or ".join(f"({one['expr']})" for one in targets))]
     return [(one["refId"], one["expr"]) for one in targets]

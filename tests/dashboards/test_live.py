@@ -124,7 +124,7 @@ def test_values_have_the_right_magnitude(server):
     assert last("Kernel / Host: Round-trip samples A") == pytest.approx(40, rel=0.3)
     assert 0.05 < last("Kernel / Host: Round-trip time, p99 A") < 134
     # 10 us of 1 s for each program.
-    assert last("Kernel / Programs: Cost of all programs, worst host A") < 0.001
+    assert last("Kernel / Programs: Cost on the worst host A") < 0.001
     assert 0 <= last("Kernel / Host: Connections that met a queue above 75 % A") < 0.5
 
 
@@ -197,14 +197,29 @@ def test_a_stat_is_red_above_the_threshold_that_the_operator_set(tmp_path, value
     _judge(tmp_path, series, expected, "2m")
 
 
-@pytest.mark.parametrize(("runs", "says"), [("biolatency", {}), ("tcp-rtt", {"{}": -1})])
-def test_a_stat_tells_no_program_from_no_event(tmp_path, runs, says):
+@pytest.mark.parametrize(
+    ("up", "runs", "requests", "expected"),
+    [
+        ("1x8", "biolatency", None, {"C": {}, "D": {"{}": -2}}),
+        ("1x8", "tcp-rtt", None, {"C": {"{}": -1}, "D": {}}),
+        ("0x8", None, None, {"C": {}, "D": {}}),
+        ("1x8", "biolatency", "0.1x8", {"A": {"{}": 0.1}, "C": {}, "D": {}}),
+    ],
+    ids=["idle", "does not run", "silent", "busy"],
+)
+def test_a_stat_tells_no_event_from_no_program_and_no_answer(
+    tmp_path, up, runs, requests, expected
+):
     panel = _panel("Kernel / Host: Disk time, p99")
-    series = {
-        'up{job="ebpf_exporter",instance="a"}': "1x5",
-        f'ebpf_exporter_enabled_configs{{job="ebpf_exporter",instance="a",name="{runs}"}}': "1x5",
-    }
-    _judge(tmp_path, series, {reading.filled(panel["targets"][-1]["expr"]): says}, "2m")
+    of = 'job="ebpf_exporter",instance="a"'
+    series = {f"up{{{of}}}": up}
+    if runs:
+        series[f'ebpf_exporter_enabled_configs{{{of},name="{runs}"}}'] = "1x8"
+    if requests:
+        name = "instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m"
+        series[f'{name}{{{of},device="sda",operation="read"}}'] = requests
+    asked = {target["refId"]: reading.filled(target["expr"]) for target in panel["targets"]}
+    _judge(tmp_path, series, {asked[ref]: samples for ref, samples in expected.items()}, "5m")
 
 
 @pytest.mark.parametrize(
@@ -239,3 +254,21 @@ def test_nothing_is_lost_on_the_way_to_nobody(tmp_path, found, lost):
         f"prometheus_notifications_alertmanagers_discovered{of}": f"{found}x8",
     }
     _judge(tmp_path, series, {reading.filled(panel["targets"][0]["expr"]): lost}, "5m")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "expected"),
+    [
+        (None, {'{instance="a"}': 0}),
+        ("0+60x8", {'{instance="a",family="ipv4"}': 1}),
+        ("0+60x3 _x5", {}),
+    ],
+    ids=["never", "all the time", "for a while"],
+)
+def test_a_host_that_counted_has_no_line_of_nothing(tmp_path, dropped, expected):
+    panel = _panel("Kernel / Host: Connections dropped at a full queue")
+    of = 'job="ebpf_exporter",instance="a"'
+    series = {f'ebpf_exporter_enabled_configs{{{of},name="tcp-listen-overflows"}}': "1x8"}
+    if dropped:
+        series[f'ebpf_exporter_tcp_listen_overflows_total{{{of},family="ipv4"}}'] = dropped
+    _judge(tmp_path, series, {reading.filled(panel["targets"][0]["expr"]): expected}, "8m")

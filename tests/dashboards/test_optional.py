@@ -54,8 +54,11 @@ def test_alert_says_what_it_needs_in_its_runbook(name):
 @pytest.mark.parametrize(("document", "panel"), PANELS)
 def test_panel_says_what_it_needs(document, panel):
     asked = [target["expr"] for one, target in queries(document) if one["title"] == panel["title"]]
-    empty = panel.get("fieldConfig", {}).get("defaults", {}).get("noValue", "")
-    assert unsaid(asked, f"{panel['title']} {panel.get('description', '')} {empty}") == set()
+    defaults = panel.get("fieldConfig", {}).get("defaults", {})
+    said = [panel["title"], panel.get("description", ""), defaults.get("noValue", "")]
+    for mapping in defaults.get("mappings", []):
+        said += [result["text"] for result in mapping["options"].values()]
+    assert unsaid(asked, " ".join(said)) == set()
 
 
 def test_what_is_read_is_found_behind_recordings():

@@ -228,7 +228,7 @@ def test_share_of_nearly_full_queues(measured):
         ("Kernel / Programs: Programs not attached A", 0, 0),
         ("Kernel / Programs: Decoder errors A", 0, 0),
         ("Kernel / Programs: Time per event A", 1e-8, 1e-3),
-        ("Kernel / Programs: Cost of all programs, worst host A", 1e-7, 0.5),
+        ("Kernel / Programs: Cost on the worst host A", 1e-7, 0.5),
         ("Kernel / Programs: Memory of the exporter A", 1e6, 1e9),
         ("Kernel / Programs: Series per host A", 100, 10_000),
         ("Monitoring / Prometheus: Configuration A", 1, 1),
