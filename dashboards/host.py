@@ -235,7 +235,7 @@ CONNECT = [
         "Share of connects that failed",
         "percentunit",
         m.CONNECT_RESULTS.help,
-        [(FAILED, "{{instance}} {{scope}}")],
+        [(FAILED, "{{scope}} {{instance}}")],
         empty="No connect failed yet",
         alert=("TcpConnectFailuresHigh", FAILED),
         absent=(m.CONNECT.config, m.CONNECT.absent()),
