@@ -25,6 +25,8 @@ DISK_P99 = (
 # An alert about a whole job has no instance.
 ANY = 'job=~"$job|",instance=~"$instance|"'
 FIRING, SINCE = firing(ANY)
+OF_HOSTS, _ = firing(m.EXPORTERS)
+NO_ALERT = f"0 * max by (instance) (up{{{m.EXPORTERS}}})"
 SHAPES = f'job_operation_le:ebpf_bio_latency_seconds_bucket:rate5m{{job=~"$job",{m.BUCKETS}}}'
 WORST = "The ten worst of each kind"
 
@@ -106,6 +108,7 @@ TROUBLE = [
         "empty cell is a smaller one.\n\nNormal: as usual for these hosts.\n\nIf not: follow the "
         "host; the row below this one names disks and peers.",
         [
+            ("alerts", "short", f"topk(10, count by (instance) ({OF_HOSTS}) or {NO_ALERT})"),
             ("disk p99", "s", worst(DISK_P99)),
             (
                 "disk errors",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from . import metrics as m
 from . import node as n
 from .panels import (
+    ANSWERS,
     BAD_SINCE,
     RIGHT_AXIS,
     alerts,
@@ -103,6 +104,7 @@ NOW = [
         "it is scraped.\n\nNormal: as usual for these hosts.\n\nIf not: slow disks that are not "
         "busy, and slow connects on an idle host, are somebody else's fault.",
         [
+            (ANSWERS, "short", f"min by (instance) (up{{{m.EXPORTERS}}})"),
             ("disk p99", "s", f"max by (instance) ({DISK_P99})"),
             ("connect p99", "s", f"max by (instance) ({CONNECT_P99})"),
             (
@@ -117,7 +119,7 @@ NOW = [
             ("disk bytes", "binBps", f"sum by (instance) ({n.READ} + {n.WRITTEN})"),
             ("network", "binBps", f"{n.RECEIVED} + {n.SENT}"),
         ],
-        answers=f"min by (instance) (up{{{m.EXPORTERS}}})",
+        silent_first=True,
         height=5,
     ),
 ]

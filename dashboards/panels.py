@@ -409,25 +409,24 @@ def overview(
     help_text: str,
     columns: list[tuple[str, str, str]],
     *,
-    answers: str = "",
+    silent_first: bool = False,
     height: int = 8,
 ):
     """Return a table with a row for each host and a column for each (name, unit, query by host).
 
-    A query without series makes no column. The query `answers` says which hosts do: it has series
-    of all of them, so it is the first column, the silent hosts on top. Without it those with the
-    largest numbers of the first column are.
+    A query without series makes no column; that of the first must have some whatever the hosts run.
+    The second sorts them, for the first is the same for many; `silent_first` if the first is not 1.
     """
-    if answers:
-        columns = [(ANSWERS, "short", answers), *columns]
     letters = [chr(ord("A") + number) for number in range(len(columns))]
     fields = {f"Value #{letter}": name for letter, (name, _, _) in zip(letters, columns)}
-    if answers:
-        # Grafana 9.3 gives no letter to a query that alone has series, as of a silent host.
-        fields["Value"] = ANSWERS
+    # Grafana 9.3 gives no letter to a query that alone has series, as of a silent host.
+    fields["Value"] = columns[0][0]
+    order = [cb.TableSortByFieldState().display_name(columns[1][0]).desc(True)]
+    if silent_first:
+        order.insert(0, cb.TableSortByFieldState().display_name(columns[0][0]).desc(False))
     panel = (
         table.Panel()
-        .sort_by([cb.TableSortByFieldState().display_name(columns[0][0]).desc(not answers)])
+        .sort_by(order)
         .with_transformation(dm.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(_organized(("instance", *fields), fields))
         .min_width(60)
