@@ -34,7 +34,7 @@ DROP_IN = "/run/systemd/system/ebpf_exporter.service.d/fault.conf"
 # Empty although their programs run, and why.
 EMPTY = {
     "Kernel / Fleet: Most disk errors A": "the disk works",
-    "Kernel / Fleet: Hosts with the largest numbers B": "the disk works",
+    "Kernel / Fleet: Hosts with the largest numbers C": "the disk works",
     "Kernel / Programs: Not attached A": "all are attached",
     "Monitoring / Prometheus: Alerts lost on the way to Alertmanager A": "no Alertmanager",
     "Monitoring / Prometheus: Alerts lost on the way to Alertmanager B": "no Alertmanager",
@@ -44,7 +44,7 @@ EMPTY = {
 # Whoever else uses this kernel may cause it, and need not.
 OTHERS_DO = {
     "Kernel / Fleet: Most window clamps A",
-    "Kernel / Fleet: Hosts with the largest numbers I",
+    "Kernel / Fleet: Hosts with the largest numbers J",
 }
 
 
