@@ -421,12 +421,11 @@ def overview(
     fields = {f"Value #{letter}": name for letter, (name, _, _) in zip(letters, columns)}
     # Grafana 9.3 gives no letter to a query that alone has series, as of a silent host.
     fields["Value"] = columns[0][0]
-    order = [cb.TableSortByFieldState().display_name(columns[1][0]).desc(True)]
-    if silent_first:
-        order.insert(0, cb.TableSortByFieldState().display_name(columns[0][0]).desc(False))
+    falling = {columns[0][0]: False} if silent_first else {}
+    falling[columns[1][0]] = True
     panel = (
         table.Panel()
-        .sort_by(order)
+        .sort_by([cb.TableSortByFieldState().display_name(n).desc(d) for n, d in falling.items()])
         .with_transformation(dm.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(_organized(("instance", *fields), fields))
         .min_width(60)
