@@ -93,3 +93,24 @@ def test_no_template_means_a_line_break_and_says_a_backslash():
         if LITERAL.search(text.value)
     ]
     assert wrong == []
+
+
+READ = re.compile(r"lookup\('ansible\.builtin\.file', \*?([a-z]\w*)")
+
+
+def scalars(value: object) -> Iterator[str]:
+    """Return the texts in a variable's value, however deep."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    for one in value if isinstance(value, list) else []:
+        yield from scalars(one)
+    if isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_file_of_the_users_is_read_behind_its_own_condition(role):
+    # Cores before 2.19 read each variable that an expression names, also in the branch not taken.
+    for text in scalars(load(role, "vars/main.yml")):
+        for name in READ.findall(text):
+            assert f" if {name}" in text
