@@ -44,10 +44,13 @@ class ActionModule(ActionBase):
         answer = self._execute_module(
             "ansible.legacy.setup", module_args={"gather_subset": SUBSET}, task_vars=task_vars
         )
+        host = (task_vars or {})["inventory_hostname"]
+        if said := _host.unreadable(host, answer):
+            return {"failed": True, "msg": said}
         if "ansible_facts" not in answer:
             return answer
         facts = answer["ansible_facts"]
-        said = fault((task_vars or {})["inventory_hostname"], facts, arguments["architectures"])
+        said = fault(host, facts, arguments["architectures"])
         result.update(changed=False, ansible_facts=facts)
         if said:
             result.update(failed=True, msg=said)

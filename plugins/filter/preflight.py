@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.linmonitor.stack.plugins.module_utils import _host
+
 DOCUMENTATION = r"""
 name: preflight
 short_description: Turn answers about kernels and programs into a report and its table
@@ -29,11 +31,11 @@ def _fault(programs: dict[str, Any], architecture: str, strict: bool) -> str:
     return ""
 
 
-def _no_answer(answers: list[dict[str, Any]]) -> str:
+def _no_answer(host: str, answers: list[dict[str, Any]]) -> str:
     """Say what came instead of an answer, or nothing."""
     for one in answers:
         if not one or one.get("unreachable") or one.get("failed"):
-            return str(one.get("msg", "no answer"))
+            return _host.unreadable(host, one) or str(one.get("msg", "no answer"))
     return ""
 
 
@@ -51,7 +53,7 @@ def preflight_report(
     """
     report = []
     for host, kernel, answer, architecture in zip(hosts, kernels, programs, architectures):
-        entry: dict[str, Any] = {"host": host, "fault": _no_answer([kernel, answer])}
+        entry: dict[str, Any] = {"host": host, "fault": _no_answer(host, [kernel, answer])}
         report.append(entry)
         if entry["fault"]:
             continue

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterable
+from typing import Any, Dict, Iterable
 
 OLDEST = {"debian": (11,), "ubuntu": (22, 4)}
 WANTED = "Debian from 11 or Ubuntu from 22.04 on"
@@ -27,3 +27,19 @@ def described(about: Dict[str, str]) -> bool:
     """Say whether a system is one of ours, by what its /etc/os-release says."""
     names = [about.get("ID", ""), *about.get("ID_LIKE", "").split()]
     return supported(names, about.get("VERSION_ID", ""))
+
+
+def unreadable(host: str, result: Dict[str, Any]) -> str:
+    """Say that a module failed because the host's Python cannot read it; nothing where it could.
+
+    Ansible does not say it: no core finds more there than a module without an answer.
+    """
+    if "SyntaxError" not in str(result.get("module_stderr", "")):
+        return ""
+    facts = result.get("ansible_facts", {})
+    python = facts.get("discovered_interpreter_python", "its ansible_python_interpreter")
+    return (
+        f"Python 3.8 or newer has to run the modules on {host}, and {python} is older. This needs "
+        f"{WANTED}, with systemd; they have one, which ansible_python_interpreter may have to "
+        f"name. Nothing was changed."
+    )

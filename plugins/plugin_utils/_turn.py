@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.linmonitor.stack.plugins.module_utils import _lock
+from ansible_collections.linmonitor.stack.plugins.module_utils import _host, _lock
 
 PATIENCE_SECONDS = 300
 PAUSE_SECONDS = 3
@@ -95,6 +95,8 @@ def in_turn(action: ActionBase, module: str, name: str, arguments: dict, known: 
         result = action._execute_module(
             module, module_args=dict(arguments, run=run), task_vars=known
         )
+        if said := _host.unreadable(host, result):
+            return {"failed": True, "msg": said}
         holder = result.get("held_by")
         if not holder:
             return result

@@ -17,8 +17,11 @@ CHECKOUT = Path(__file__).parents[2]
 # Stands before Ansible's own, and answers what the play says.
 SETUP = """\
 #!/usr/bin/python
-import json, os
-print(json.dumps({"ansible_facts": json.loads(os.environ["GIVEN"])}))
+import json, os, sys
+facts = json.loads(os.environ["GIVEN"])
+if facts["ansible_distribution_version"] == "18.04":
+    sys.exit("SyntaxError: future feature annotations is not defined")
+print(json.dumps({"ansible_facts": facts}))
 """
 PLAY = """\
 - hosts: {host}
@@ -54,6 +57,8 @@ FOREIGN = [
     DEBIAN | {"manager": "sysvinit"},
     DEBIAN | {"architecture": "riscv64"},
 ]
+# Its Python cannot read Ansible's modules any more.
+OLD = DEBIAN | {"system": "Ubuntu", "version": "18.04"}
 # Every entry point that changes a host; for those of ebpf_exporter its module says it.
 ENTRIES = [
     "grafana main",
@@ -99,7 +104,8 @@ def answers(folder: Path, plays: list[dict[str, str]]) -> list[str]:
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory):
     """Return what foreign hosts and hosts without root are told, all in one run."""
-    foreign = [given | {"role": "prometheus", "entry": "main", "user": "0"} for given in FOREIGN]
+    as_root = {"role": "prometheus", "entry": "main", "user": "0"}
+    foreign = [given | as_root for given in [*FOREIGN, OLD]]
     without_root = [
         DEBIAN | {"role": entry.split()[0], "entry": entry.split()[1], "user": "1000"}
         for entry in ENTRIES
@@ -109,10 +115,16 @@ def refusals(tmp_path_factory):
 
 
 def test_foreign_hosts_are_refused(refusals):
-    for given, said in refusals[0]:
+    for given, said in refusals[0][:-1]:
         words = "is {system} {version} with {manager} on {architecture}".format(**given)
         assert words in said
         assert "needs Debian from 11 or Ubuntu from 22.04 on, with systemd, on x86_64" in said
+
+
+def test_a_host_whose_python_cannot_read_modules_is_refused(refusals):
+    said = refusals[0][-1][1]
+    assert f"on host{len(FOREIGN)}, and its ansible_python_interpreter is older" in said
+    assert "needs Debian from 11 or Ubuntu from 22.04 on" in said
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,10 @@ def test_lock_of_a_run_that_ended_here_is_taken_over_at_once(monkeypatch):
     assert host.run()["changed"]
     assert (host.slept, host.warned) == (0, [])
     assert host.asked[1]["run"]["ended"] == [dead]
+
+
+def test_host_whose_python_cannot_read_the_module_is_told_so_at_once(monkeypatch):
+    refused = {"failed": True, "module_stderr": "SyntaxError: future feature annotations", "rc": 1}
+    answer = Host(monkeypatch, refused).run()
+    assert answer["failed"]
+    assert "Python 3.8 or newer has to run the modules on box" in answer["msg"]

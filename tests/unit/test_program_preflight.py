@@ -93,6 +93,7 @@ def test_reboot_that_is_due_shows(entry):
         (({"unreachable": True, "msg": "no route"}, {"skipped": True}), "no route"),
         (({"release": "6.1"}, {"failed": True, "msg": "sudo: a password is required"}), "sudo"),
         (({}, {}), "no answer"),
+        (({"failed": True, "module_stderr": "SyntaxError: invalid syntax"}, {}), "Python 3.8 or"),
     ],
 )
 def test_host_without_an_answer_keeps_its_row(answers, words):
