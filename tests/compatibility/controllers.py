@@ -1,15 +1,20 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controllers: each ansible-core in an environment of its own, with the collection's tarball."""
+"""Controllers: each ansible-core in an environment of its own, with the collection's tarball.
+
+`python -m tests.compatibility.controllers CORE` makes one and prints where its programs lie.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +80,14 @@ class Controller:
         """Where its environment lies."""
         return CACHE / f"core-{self.core}"
 
+    @property
+    def programs(self) -> Path:
+        """Where its programs lie."""
+        return self.folder / "bin"
+
     def program(self, name: str) -> str:
         """Return the path of one of its programs."""
-        return str(self.folder / "bin" / name)
+        return str(self.programs / name)
 
     def prepare(self) -> None:
         """Make the environment, once."""
@@ -153,3 +163,20 @@ def commit() -> str:
     paths = ["--", *DEPLOYED, *(f":(exclude)*{claim}" for claim in CLAIMS)]
     last = run(*git, "log", "-1", "--abbrev=10", "--format=%h", *paths).strip()
     return last + ("+" if run(*git, "status", "--porcelain", *paths) else "")
+
+
+def main() -> int:
+    """Make the environment of the core that is named."""
+    parser = argparse.ArgumentParser(prog="python -m tests.compatibility.controllers")
+    parser.add_argument("core", choices=CORES)
+    controller = Controller(parser.parse_args().core)
+    try:
+        controller.prepare()
+    except LabError as error:
+        sys.exit(str(error))
+    print(controller.programs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
