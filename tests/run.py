@@ -99,6 +99,9 @@ PARTS: dict[str, Part] = {
     "stores": Part(8, [on_artifact("tests.stores", "prometheus", "victoria-debian")]),
     # Alerts for faults that containers cannot have, in an emulated machine.
     "alerts": Part(6, [on_artifact("tests.dashboards.vm_alerts")]),
+    # The oldest core on the oldest host, the newest on the newest, and an Ubuntu; what this machine
+    # lacks is named.
+    "compatibility": Part(15, [["python", "-m", "tests.compatibility", "--diagonal"]]),
     # What two processors do to each other, which those that take turns do not meet.
     "races": Part(8, [on_artifact("tests.kernel.matrix", "--races", *RACES)]),
     # The programs and the exporter of the other architecture, on an emulated processor.
