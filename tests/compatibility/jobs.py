@@ -17,19 +17,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plugins.module_utils._host import WANTED
 from tests.compatibility.controllers import Controller, environment
 from tests.lab.hosts import Lab, run
 
 HOST = "box"
 GROUPS = ("linmonitor_targets", "linmonitor_prometheus", "linmonitor_grafana")
+PARTS = ("ebpf_exporter", "prometheus", "grafana")
 CURRENT = "/opt/linmonitor/current"
 # A second release, to go back from.
 OTHER = {"bpf_programs_enabled": ["biolatency"]}
 PURGE = {"linmonitor_purge": ["prometheus", "grafana"]}
 # All that the roles make has one of these in its name.
-OURS = r"find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log \
-  -o -path /var/lib/systemd -o -path '*/.ansible' \) -prune \
-  -o \( -iname '*linmonitor*' -o -iname '*ebpf_exporter*' -o -iname '*grafana*' \) -print"
+FIND = r"find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log \
+  -o -path /var/lib/systemd -o -path '*/.ansible' \) -prune -o "
+OURS = (
+    FIND + r"\( -iname '*linmonitor*' -o -iname '*ebpf_exporter*' -o -iname '*grafana*' \) -print"
+)
+FILES = FIND + r"! -type d -printf '%p %s %T@\n' | sort"
 GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
 PATIENCE = 60
 
@@ -47,8 +52,8 @@ class Cell:
     folder: Path
     variables: dict[str, Any] = field(default_factory=dict)
 
-    def play(self, name: str, *arguments: str, **variables: Any) -> str:
-        """Run a playbook of the installed collection; JobError with its words where it fails."""
+    def run(self, name: str, *arguments: str, **variables: Any) -> tuple[int, str]:
+        """Run a playbook of the installed collection; return how it ended and what it said."""
         (self.folder / "variables.json").write_text(json.dumps(self.variables | variables))
         done = subprocess.run(
             [
@@ -61,12 +66,17 @@ class Cell:
         )  # fmt: skip
         with (self.folder / "log").open("a") as log:
             log.write(done.stdout)
-        if done.returncode:
-            raise JobError(f"{name} ended with {done.returncode}: {failure(done.stdout)}")
+        return done.returncode, done.stdout
+
+    def play(self, name: str, *arguments: str, **variables: Any) -> str:
+        """Run a playbook of the installed collection; JobError with its words where it fails."""
+        status, said = self.run(name, *arguments, **variables)
+        if status:
+            raise JobError(f"{name} ended with {status}: {failure(said)}")
         # Plugins and modules that a later core will refuse are faults already.
-        if ours := re.search(r"DEPRECATION WARNING\]:? .*linmonitor.*", done.stdout):
+        if ours := re.search(r"DEPRECATION WARNING\]:? .*linmonitor.*", said):
             raise JobError(f"{name}: {ours[0]}")
-        return done.stdout
+        return said
 
     def ask(self, *command: str) -> str:
         """Return what a command says on the host."""
@@ -83,11 +93,11 @@ class Cell:
 
 
 def failure(said: str) -> str:
-    """Return what a playbook said of what failed."""
-    found = re.search(r'(?s)(?:fatal|FAILED!).*?"msg": "(.*?)"', said) or re.search(
+    """Return the end of what a playbook said of what failed; before it a template may stand."""
+    found = re.search(r'(?s)(?:fatal|FAILED!).*?"msg": "((?:[^"\\]|\\.)*)"', said) or re.search(
         r"(?:\[ERROR\]:|ERROR!) (.*)", said
     )
-    return found[1][:400] if found else said[-400:]
+    return (found[1] if found else said)[-400:]
 
 
 def want(true: bool, fault: str) -> None:
@@ -164,6 +174,20 @@ def uninstall(cell: Cell) -> None:
     cell.want_nothing_of_ours()
 
 
+def refused(cell: Cell) -> None:
+    """Whatever would change the host says what would do instead, and no file of it changes."""
+    cell.run("preflight")  # the first contact may leave files of Ansible's
+    before = cell.ask("sh", "-c", FILES)
+    parts = [("preflight",), *(("site", "--tags", part) for part in PARTS)]
+    for arguments in parts:
+        status, said = cell.run(*arguments)
+        told = f"needs {WANTED}" in " ".join(said.split()) or f"lacks {WANTED}" in said
+        want(status != 0 and told, f"{' '.join(arguments)} ended with {status}: {failure(said)}")
+    changes = {*cell.ask("sh", "-c", FILES).splitlines()} ^ {*before.splitlines()}
+    want(not changes, f"on the host changed {', '.join(sorted(changes)[:5])}")
+
+
+REFUSALS: dict[str, Callable[[Cell], None]] = {"refused": refused}
 JOBS: dict[str, Callable[[Cell], None]] = {
     "preflight": preflight,
     "check mode": check_mode,

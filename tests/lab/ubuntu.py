@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import debian
 
-SUITES = ("jammy", "noble", "resolute")
+SUITES = ("bionic", "focal", "jammy", "noble", "resolute")
 KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 # The first suite of Debian that has a package of them.
 KEYRING_SUITE, KEYRING_PACKAGE = "trixie", "ubuntu-keyring"

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
+from ansible_collections.linmonitor.stack.plugins.module_utils._host import WANTED
 
 from tests.compatibility import controllers, jobs, results
 from tests.lab import ubuntu
@@ -20,6 +22,8 @@ ALL = dict.fromkeys(jobs.JOBS, results.PASSED)
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "CACHE", tmp_path)
+    monkeypatch.setattr(results, "PAGE", tmp_path / "page.md")
+    results.PAGE.touch()
     return tmp_path
 
 
@@ -41,6 +45,13 @@ def test_the_page_says_what_became_of_a_cell_and_why(cache):
     assert "| failed: preflight: a \\| fault of two lines |\n" in page
     assert "| not run: no Python 3.12 on this machine |\n" in page
     assert page.count("2026-01-02") == 3
+    # What ran on another machine stays on the page.
+    results.PAGE.write_text(page)
+    for cell in results.CELLS:
+        results.file(cell).unlink(missing_ok=True)
+    assert results.render() == page
+    results.write("2.16-bullseye", ran | {"jobs": {"preflight": "no"}, "core": "2.16.9"})
+    assert "passed |\n" not in results.render()
 
 
 def test_the_diagonal_has_the_oldest_the_newest_and_an_ubuntu():
@@ -48,8 +59,8 @@ def test_the_diagonal_has_the_oldest_the_newest_and_an_ubuntu():
     assert results.DIAGONAL[0] == f"{cores[0]}-{suites[0]}"
     assert results.DIAGONAL[-1].startswith(f"{cores[-1]}-")
     assert any(one.split("-")[1] in ubuntu.SUITES for one in results.DIAGONAL)
-    assert set(results.DIAGONAL) < set(results.CELLS)
-    assert len(results.CELLS) == len(set(results.CELLS)) == len(cores) * len(suites)
+    assert set(results.DIAGONAL) < set(results.INSIDE)
+    assert len(results.INSIDE) == len(set(results.INSIDE)) == len(cores) * len(suites)
 
 
 def claimed() -> dict[str, set[str]]:
@@ -69,6 +80,7 @@ def claimed() -> dict[str, set[str]]:
 def test_nothing_claims_more_than_what_passed():
     ran = claimed()
     oldest = next(core for core in ran if ran[core])
+    passed = [suite for suite in results.TARGETS if suite in set().union(*ran.values())]
     runtime = yaml.safe_load((CHECKOUT / "meta/runtime.yml").read_text())
     assert runtime["requires_ansible"] == f">={oldest}.0"
     assert f"ansible-core {oldest} or newer" in (CHECKOUT / "README.md").read_text()
@@ -76,7 +88,11 @@ def test_nothing_claims_more_than_what_passed():
         info = yaml.safe_load(meta.read_text())["galaxy_info"]
         assert info["min_ansible_version"] == oldest
         suites = {suite for one in info["platforms"] for suite in one["versions"]}
-        assert suites <= {*results.TARGETS}
+        assert suites <= {*passed}
+    systems = [results.TARGETS[suite] for suite in passed]
+    for name in ("Debian", "Ubuntu"):
+        first = next(system for system in systems if system.startswith(name))
+        assert first.replace(" ", " from ") in WANTED
 
 
 def test_a_python_that_cannot_make_environments_is_passed_over(monkeypatch, tmp_path):
@@ -96,4 +112,25 @@ def test_a_python_that_cannot_make_environments_is_passed_over(monkeypatch, tmp_
 def test_a_failure_is_said_in_the_words_of_the_module():
     said = 'fatal: [box]: FAILED! => {"changed": false, "msg": "box has no room"}'
     assert jobs.failure(said) == "box has no room"
+    said = r'fatal: [box]: FAILED! => {"msg": "templating \"{{ a }}\": no file", "rc": 1}'
+    assert jobs.failure(said) == r"templating \"{{ a }}\": no file"
     assert jobs.changed("box : ok=3 changed=2\nother : ok=1 changed=1") == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "files", "fault"),
+    [
+        (2, f"This needs {WANTED}, with systemd", ["/a 1", "/a 1"], None),
+        (2, f"this host lacks {WANTED} (it", ["/a 1", "/a 1"], None),
+        (0, f"This needs {WANTED}", ["/a 1", "/a 1"], "preflight ended with 0"),
+        (2, "MODULE FAILURE", ["/a 1", "/a 1"], "preflight ended with 2: MODULE FAILURE"),
+        (2, f"This needs {WANTED}", ["/a 1", "/a 1\n/b 2"], "changed /b 2"),
+    ],
+)
+def test_a_host_is_refused_if_it_is_told_so_and_stays_as_it_was(status, said, files, fault):
+    cell = mock.Mock(run=mock.Mock(return_value=(status, said)), ask=mock.Mock(side_effect=files))
+    if fault is None:
+        jobs.refused(cell)
+    else:
+        with pytest.raises(jobs.JobError, match=fault):
+            jobs.refused(cell)
