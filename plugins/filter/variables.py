@@ -110,13 +110,12 @@ def unknown_variables(
     return found
 
 
-def group_faults(
-    groups: Mapping[str, Iterable[str]], hosts: Iterable[str], sources: Iterable[object] = ()
-) -> list[str]:
-    """Return why a run on these hosts would leave out what its inventory means, each as a line.
+def group_faults(groups: Mapping[str, Iterable[str]], sources: Iterable[object] = ()) -> list[str]:
+    """Return why a run would leave out what its inventory means, each as a line.
 
     `groups` are all of the inventory, with their hosts; `sources` are where it was read. A group
-    whose name is nearly one of ours is meant to be it, unless that one has its hosts.
+    whose name is nearly one of ours is meant to be it, unless that one has its hosts. Who has none
+    of our groups named another inventory; who has empty ones, or limits the run, means it.
     """
     faults = []
     for name in sorted(groups.keys() - GROUPS):
@@ -126,14 +125,13 @@ def group_faults(
                 f"Nothing reads the group {name} (did you mean {nearest}?). If it is another "
                 f"playbook's, give it another name, or name its hosts in {nearest} too."
             )
-    ours = {host for name in GROUPS for host in groups.get(name, ())}
-    if not faults and ours.isdisjoint(hosts):
-        read = " and ".join(f"the inventory {source}" for source in sources) or "the inventory"
-        where = "that --limit leaves" if ours else f"of {read}"
+    if not faults and GROUPS.isdisjoint(groups):
+        read = f"The inventory {' and '.join(map(str, sources))}".strip()
         faults.append(
-            f"No host {where} is in one of the groups {', '.join(sorted(GROUPS))}, so there is "
-            "nothing to do. ansible-inventory --graph shows what was read; name another inventory "
-            "by -i, or put hosts into these groups."
+            f"{read} has "
+            f"none of the groups {', '.join(sorted(GROUPS))}, so there is nothing to do. "
+            "ansible-inventory --graph shows what was read; name another inventory by -i, put "
+            "hosts into these groups, or have an empty one where nothing is to be done."
         )
     return faults
 
