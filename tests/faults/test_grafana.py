@@ -55,11 +55,11 @@ def test_a_held_package_is_not_half_removed(bare_host: Host) -> None:
     bare_host.deploy()
     before = bare_host.state()
     bare_host.run("apt-mark hold grafana")
-    status, output = bare_host.play(playbook="playbooks/uninstall.yml")
+    status, output = bare_host.play(playbook="uninstall")
     assert status != 0 and "is held (apt-mark showhold)" in output, failures(output)
     assert bare_host.state() == before
     bare_host.run("apt-mark unhold grafana")
-    status, output = bare_host.play(playbook="playbooks/uninstall.yml")
+    status, output = bare_host.play(playbook="uninstall")
     assert status == 0, failures(output)
     assert bare_host.run("dpkg-query --show --showformat '${Status}' grafana") == ""
 
