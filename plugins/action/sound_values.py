@@ -38,7 +38,10 @@ class ActionModule(ActionBase):
                     # Once: others are made from it.
                     known[name] = self._templar.template(known[name])
                 except AnsibleError as error:
-                    wrong.append(f"{name} cannot be evaluated: {error.message}.")
+                    # One of all roles need not be read here: on the controller, which is in no
+                    # inventory, it may have no value.
+                    if not name.startswith(COMMON):
+                        wrong.append(f"{name} cannot be evaluated: {error.message}.")
                     continue
                 said = _values.fault(kind, known[name])
                 wrong += [f"{name} must be {said}."] if said else []
