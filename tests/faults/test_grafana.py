@@ -52,12 +52,16 @@ def test_grafana_that_is_killed_again_and_again_comes_back(bare_host: Host) -> N
     "refused before anything stops; taken away when it is released",
 )
 def test_a_held_package_is_not_half_removed(bare_host: Host) -> None:
+    def state() -> list[str]:
+        # The lock of the run that was refused stays for a while, for its controller to go on.
+        return [line for line in bare_host.state().splitlines() if "/run/linmonitor" not in line]
+
     bare_host.deploy()
-    before = bare_host.state()
+    before = state()
     bare_host.run("apt-mark hold grafana")
     status, output = bare_host.play(playbook="uninstall")
     assert status != 0 and "is held (apt-mark showhold)" in output, failures(output)
-    assert bare_host.state() == before
+    assert state() == before
     bare_host.run("apt-mark unhold grafana")
     status, output = bare_host.play(playbook="uninstall")
     assert status == 0, failures(output)
