@@ -128,9 +128,8 @@ def group_faults(groups: Mapping[str, Iterable[str]], sources: Iterable[object] 
     if not faults and GROUPS.isdisjoint(groups):
         read = f"The inventory {' and '.join(map(str, sources))}".strip()
         faults.append(
-            f"{read} has "
-            f"none of the groups {', '.join(sorted(GROUPS))}, so there is nothing to do. "
-            "ansible-inventory --graph shows what was read; name another inventory by -i, put "
+            f"{read} has none of the groups {', '.join(sorted(GROUPS))}, so there is nothing to "
+            "do. ansible-inventory --graph shows what was read; name another inventory by -i, put "
             "hosts into these groups, or have an empty one where nothing is to be done."
         )
     return faults
