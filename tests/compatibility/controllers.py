@@ -19,6 +19,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.cache import cache
 from tests.lab.hosts import CHECKOUT, LabError, run
 
 # The Pythons that each core runs on; the first that this machine has is taken.
@@ -30,9 +31,7 @@ CORES = {
     "2.20": ["3.12", "3.14", "3.13"],
     "2.21": ["3.13", "3.14", "3.12"],
 }
-CACHE = (
-    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linmonitor/compatibility"
-)
+CACHE = cache() / "compatibility"
 COLLECTIONS = "collections"
 # What decides how a host is deployed to; prose and claims follow from what ran.
 DEPLOYED = ("files/", "playbooks/", "plugins/", "roles/", "templates/", "versions.yml")

@@ -11,7 +11,7 @@ import time
 
 from .lab import Lab, proves
 from .net import RCV_SSTHRESH, SERVER, UNACKED, Counted, sysctl, tcp_info
-from .tcp import ORDINARY, Capture, close_all, connected
+from .tcp import ORDINARY, SO_RCVBUFFORCE, Capture, close_all, connected
 
 CLAMPS = "tcp_window_clamps_total"
 OVERLIMIT = "tcp_rcvbuf_overlimit_total"
@@ -25,7 +25,6 @@ def read_all(sock: socket.socket) -> None:
             pass
 
 
-SO_RCVBUFFORCE = 33  # asm/socket.h, which Python does not name
 SMALL_BUFFER = (socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
 SMALL_SEGMENTS = (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 160)
 # 2 MiB, whatever net.core.rmem_max says: it neither grows by itself nor is it filled in few sends.

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from tests.lab import debian, ubuntu
+from tests.lab.cache import cache as users_cache
 
 from . import emulator
 
@@ -68,8 +69,7 @@ class NotInArchive(RuntimeError):
 
 def cache() -> Path:
     """Return the folder of the unpacked kernels."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "linmonitor" / "kernels"
+    return users_cache() / "kernels"
 
 
 def guest_folders() -> list[str]:

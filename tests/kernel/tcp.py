@@ -12,6 +12,7 @@ from .net import SERVER, SERVER_ADDRESS, client, inside, listener
 
 IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
 PORT = 7070
+SO_RCVBUFFORCE = 33  # asm/socket.h, which Python does not name
 BACKLOG = "tcp_syn_backlog"
 CONNECT = "tcp_connect_time_seconds"
 CONNECT_DROPPED = "tcp_connect_time_dropped_total"
@@ -36,7 +37,7 @@ def close_all(sockets: list[socket.socket]) -> None:
 class Capture:
     """Packets of an interface, stamped by the kernel."""
 
-    SO_TIMESTAMPNS, SO_RCVBUFFORCE, ETH_P_ALL, ETH_P_IP = 35, 33, 3, 0x0800
+    SO_TIMESTAMPNS, ETH_P_ALL, ETH_P_IP = 35, 3, 0x0800
 
     def __init__(self, namespace: str, device: str) -> None:
         """Begin capturing."""
@@ -45,7 +46,7 @@ class Capture:
                 socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(self.ETH_P_ALL)
             )
             self.sock.bind((device, self.ETH_P_ALL))
-        self.sock.setsockopt(socket.SOL_SOCKET, self.SO_RCVBUFFORCE, 256 << 20)
+        self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
         self.sock.setsockopt(socket.SOL_SOCKET, self.SO_TIMESTAMPNS, 1)
 
     def close(self) -> None:

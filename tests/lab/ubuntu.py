@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from . import debian
+from .cache import cache
 
 SUITES = ("bionic", "focal", "jammy", "noble", "resolute")
 KEYRING = Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
@@ -21,8 +21,7 @@ def keyring() -> Path:
     """Return the keys of Ubuntu's archive: this machine's, or those that Debian packages."""
     if KEYRING.exists():
         return KEYRING
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = cache / "linmonitor" / "tools" / KEYRING.name
+    kept = cache() / "tools" / KEYRING.name
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
