@@ -80,12 +80,13 @@ def numbers(found: Samples) -> Samples:
 def quiet(found: Samples) -> float:
     """Return a part of a second, on which no sample lies: the middle of the longest such time.
 
-    Whether a range has its oldest edge is what versions of PromQL differ in.
+    Whether a range has its oldest edge is what versions of PromQL differ in. It ends at a whole
+    millisecond: half of one some engines round up and some down.
     """
     taken = sorted({at % 1000 for values in found.values() for at in values})
     gaps = [(after - before, before) for before, after in zip(taken, [*taken[1:], taken[0] + 1000])]
     length, before = max(gaps)
-    return (before + length / 2) % 1000 / 1000
+    return (before + length // 2) % 1000 / 1000
 
 
 def number(found: Samples) -> int:

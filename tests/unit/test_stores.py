@@ -137,6 +137,7 @@ def test_panels_are_asked_when_no_sample_lies_at_the_edge_of_a_range():
     found = {A: {1100: 0.0, 6105: 0.0}, B: {1300: 0.0, 2900: 0.0}}
     assert compare.quiet(found) == pytest.approx(0.6)
     assert compare.quiet({A: {5050: 0.0}, B: {1250: 0.0}}) == pytest.approx(0.65)
+    assert compare.quiet({A: {5050: 0.0}, B: {1251: 0.0}}) == 0.65, "half a millisecond"
 
 
 def test_what_is_no_number_can_be_left_out():
