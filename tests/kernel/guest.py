@@ -32,7 +32,7 @@ from . import (
     net,
 )
 from .exporter import PERF_HOOKS, PREFIX, SERVICE, Exporter
-from .lab import UNFINISHED, Lab
+from .lab import UNFINISHED, Lab, NotHere
 
 # Variants that do not load on a machine of a series. fentry attaches to no function of 7 arguments
 # (tcp_v4_syn_recv_sock) on x86_64 there, and to none on arm64, which has no direct calls in 6.1.
@@ -187,6 +187,8 @@ def main() -> None:
             began = time.monotonic()
             try:
                 disturbed += run_case(lab, case, options.races)
+            except NotHere as lacking:
+                disturbed.append(f"{case.__name__}, NOT RUN: {lacking}")
             except Exception:
                 errors.append(f"{case.__name__}: {traceback.format_exc()}")
             print(f"{case.__name__}: {time.monotonic() - began:.1f} s", flush=True)

@@ -18,6 +18,10 @@ from .exporter import SKIPPED, Exporter, Metrics
 UNFINISHED = "did not finish"
 
 
+class NotHere(Exception):
+    """This kernel lacks what a case needs; the message says what."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the accuracy table."""

@@ -320,8 +320,14 @@ def command_line() -> argparse.Namespace:
     options = parser.parse_args()
     manifest = json.loads((options.artifact / "manifest.json").read_text(encoding="utf-8"))
     options.architecture = manifest["arch"]
+    theirs = set(kernels.OTHERS)
+    if options.kernel and theirs.issuperset(options.kernel):
+        options.others = True
     options.page = OTHERS if options.others else options.architecture
     options.kernel = options.kernel or default_series(options.page, options.short)
+    of_another_page = set(options.kernel) - theirs if options.others else theirs & {*options.kernel}
+    if options.write_docs and of_another_page:
+        parser.error(f"--write-docs writes one page, and {', '.join(of_another_page)} has another")
     foreign = {LIVE, *kernels.OTHERS}.intersection(options.kernel)
     if options.architecture != platform.machine() and foreign:
         parser.error(f"{', '.join(sorted(foreign))}: no kernels for {options.architecture}")

@@ -8,6 +8,7 @@ hashes.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Where Debian's archive is for a machine whose own apt knows none of it, as Ubuntu's.
+MIRROR = "LINMONITOR_DEBIAN_MIRROR"
 
 
 def run(*command: str, **options) -> str:
@@ -26,11 +29,20 @@ def run(*command: str, **options) -> str:
 
 
 def mirrors() -> dict[bool, str]:
-    """Return the addresses this machine's apt uses, by 'is it for security'."""
+    """Return the addresses this machine's apt uses, by 'is it for security'.
+
+    LINMONITOR_DEBIAN_MIRROR goes first: the address that has debian and debian-security below it.
+    """
+    if given := os.environ.get(MIRROR, "").rstrip("/"):
+        return {False: f"{given}/debian", True: f"{given}/debian-security"}
     targets = run("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)",
                   "Created-By: Packages", "Origin: Debian")  # fmt: skip
     found = dict(line.split() for line in targets.splitlines() if not line.endswith(" "))
-    main = found["Debian"]
+    if not (main := found.get("Debian")):
+        raise RuntimeError(
+            "apt of this machine knows no archive of Debian, from which the tests' kernels and "
+            f"programs come: set {MIRROR} to an address with debian and debian-security below it"
+        )
     return {False: main, True: found.get("Debian-Security", main)}
 
 

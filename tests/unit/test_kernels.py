@@ -298,3 +298,38 @@ def test_a_qemu_that_is_too_old_gives_way_to_a_newer_one(monkeypatch, tmp_path, 
         program = emulator.at_once(tmp_path)[1]
     assert program.startswith("/usr/bin/") == known
     assert len(fetched) == (not known)
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ([], "x86_64"),
+        (["--kernel", "5.10"], "x86_64"),
+        (["--others"], matrix.OTHERS),
+        (["--kernel", "ubuntu-6.8"], matrix.OTHERS),
+        (["--kernel", "5.10", "--kernel", "ubuntu-6.8"], None),
+        (["--others", "--kernel", "5.10"], None),
+    ],
+)
+def test_a_page_is_written_of_its_own_kernels_alone(words, page, monkeypatch, tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text('{"arch": "x86_64"}')
+    command = ["matrix", "--artifact", str(tmp_path), "--write-docs", *words]
+    monkeypatch.setattr("sys.argv", command)
+    if page:
+        assert matrix.command_line().page == page
+        return
+    with pytest.raises(SystemExit):
+        matrix.command_line()
+    assert "has another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["", "http://mirror.example/"])
+def test_a_machine_whose_apt_knows_no_debian_is_told_how_to_name_an_archive(given, monkeypatch):
+    monkeypatch.setattr(debian, "run", lambda *_command: "Ubuntu http://ubuntu.example\n")
+    monkeypatch.setenv(debian.MIRROR, given)
+    if given:
+        security = "http://mirror.example/debian-security"
+        assert debian.mirrors() == {False: "http://mirror.example/debian", True: security}
+        return
+    with pytest.raises(RuntimeError, match=f"set {debian.MIRROR} to"):
+        debian.mirrors()

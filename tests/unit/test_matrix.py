@@ -12,7 +12,7 @@ from catalogues import variant
 
 from tests import gate  # noqa: F401 (brings the collection's path)
 from tests.kernel import guest, matrix
-from tests.kernel.lab import UNFINISHED, Lab, Row, proves
+from tests.kernel.lab import UNFINISHED, Lab, NotHere, Row, proves
 
 ADMIN = "CAP_SYS_ADMIN"
 CONFIGS = {
@@ -106,6 +106,17 @@ def test_a_wrong_count_on_a_machine_in_use_is_judged_unless_others_accept_connec
     said = guest.run_case(lab, case)
     assert [row.passed for row in lab.rows] == ([True] if others else [True, False])
     assert ("NOT JUDGED, for others accepted 7 connections" in said[-1]) == bool(others)
+
+
+def test_a_case_says_what_its_kernel_lacks_and_leaves_no_row(tmp_path):
+    @proves("a_total")
+    def case(lab):
+        raise NotHere("no such disk")
+
+    lab = Lab(tmp_path, [], live=False)
+    with pytest.raises(NotHere, match="no such disk"):
+        guest.run_case(lab, case)
+    assert lab.rows == []
 
 
 @pytest.mark.parametrize("error", [UNFINISHED, "case: wrong"])
