@@ -123,8 +123,8 @@ PROMETHEUS ?= http://127.0.0.1:9090
 snapshot: $(VENV)/.ready-test ## Draw every panel from the Prometheus at PROMETHEUS into build/snapshot
 	$(BIN)/python -m tests.dashboards.snapshot --prometheus $(PROMETHEUS) --out build/snapshot
 
-images: snapshot ## The same, into docs/images
-	cp build/snapshot/linmonitor-*.png docs/images/
+images: ARGS = --pictures docs/images
+images: test-grafana ## Draw the real Grafana at GRAFANA_URL into docs/images
 
 bench-dashboards: $(VENV)/.ready-test ## Query time of the Fleet dashboard over 1,000 synthetic hosts
 	$(BIN)/python -m tests.dashboards.bench

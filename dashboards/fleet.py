@@ -90,7 +90,7 @@ TROUBLE = [
         "empty.\n\nIf not: follow the host, then the alert's runbook.",
         SINCE,
         BAD_SINCE,
-        empty="Nothing fires",
+        empty="No firing alert seen",
         span=16,
     ),
     lines(
@@ -99,7 +99,7 @@ TROUBLE = [
         "How many alerts of each kind fired.\n\nNormal: nothing.\n\nIf not: many hosts at the same "
         "moment have one cause: network, storage, a release.",
         [(f"count by (alertname) ({FIRING})", "{{alertname}}")],
-        empty="Nothing fired",
+        empty="No alert seen",
         stacked=True,
     ),
     overview(
@@ -150,7 +150,7 @@ HOSTS = [
         m.BIO.help,
         f"topk(10, max by (instance, device, operation) ({DISK_P99}))",
         "p99",
-        empty="No requests",
+        empty="No request seen",
     ),
     rows(
         "Slowest connects, p99",
@@ -159,7 +159,7 @@ HOSTS = [
         "topk(10, max by (instance, scope) "
         f"(instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{S}}}))",
         "p99",
-        empty="No connects",
+        empty="No connect seen",
     ),
     rows(
         "Most failed connects",
@@ -168,7 +168,7 @@ HOSTS = [
         "topk(10, max by (instance, scope) "
         f"(instance_scope:ebpf_tcp_connect_failures:ratio_rate5m{{{S}}}) > 0)",
         "failed",
-        empty="No connect failed",
+        empty="No failed connect seen",
     ),
     rows(
         "Fullest accept queues",
@@ -177,7 +177,7 @@ HOSTS = [
         "topk(10, max by (instance) "
         f"(instance:ebpf_tcp_accept_queue_over75:ratio_rate5m{{{S}}}) > 0)",
         "met > 75 %",
-        empty="No queue was nearly full",
+        empty="No nearly full queue seen",
     ),
     rows(
         "Connections dropped at full queues",
@@ -186,7 +186,7 @@ HOSTS = [
         "topk(10, max by (instance) (instance:ebpf_tcp_listen_overflows:rate5m"
         f"{{{S}}} or instance:node_tcp_listen_overflows:rate5m{{{S}}}) > 0)",
         "dropped/s",
-        empty="No connection was dropped",
+        empty="No dropped connection seen",
     ),
     rows(
         "Most retransmissions",
@@ -194,7 +194,7 @@ HOSTS = [
         m.RETRANSMITS.help,
         f"topk(10, sum by (instance) (instance_netns:ebpf_tcp_retransmits:rate5m{{{S}}}) > 0)",
         "segments/s",
-        empty="Nothing was retransmitted",
+        empty="No retransmission seen",
     ),
     rows(
         "Longest round trips, p99",
@@ -203,7 +203,7 @@ HOSTS = [
         "topk(10, max by (instance, scope) "
         f"(instance_scope:ebpf_tcp_rtt_seconds:p99_rate5m{{{S}}}))",
         "p99",
-        empty="No TCP traffic",
+        empty="No TCP traffic seen",
     ),
     rows(
         "Most disk errors",
@@ -212,7 +212,7 @@ HOSTS = [
         "topk(10, max by (instance, device, operation) "
         f"(instance_device_operation:ebpf_bio_errors:increase5m{{{S}}}) > 0)",
         "in 5 minutes",
-        empty="No disk error",
+        empty="No disk error seen",
     ),
     rows(
         "Most window clamps",
@@ -220,7 +220,7 @@ HOSTS = [
         m.CLAMPS.help,
         f"topk(10, max by (instance) (instance:ebpf_tcp_window_clamps:rate5m{{{S}}}) > 0)",
         "clamps/s",
-        empty="No window was clamped",
+        empty="No clamped window seen",
     ),
 ]
 

@@ -31,7 +31,7 @@ RATIO = f"instance:ebpf_tcp_retransmit_ratio:rate5m{{{S}}}"
 DISK_P99 = f"instance_device_operation:ebpf_bio_latency_seconds:p99_rate5m{{{m.DISKS}}}"
 CONNECT_P99 = f"instance_scope:ebpf_tcp_connect_time_seconds:p99_rate5m{{{m.PEERS}}}"
 SYSTEM = "Processors, memory, disks and network, where node_exporter is scraped"
-NO_NODE = "No node_exporter is scraped for these hosts"
+NO_NODE = "No node_exporter seen on these hosts"
 
 NOW = [
     number(
@@ -94,7 +94,7 @@ NOW = [
         "If not: the alert's runbook.",
         SINCE,
         BAD_SINCE,
-        empty="Nothing fires",
+        empty="No firing alert seen",
         span=24,
         height=5,
     ),
@@ -190,6 +190,7 @@ BLOCK = [
             (m.BIO_TOTAL.mean(), f"with queue {m.BIO_TOTAL.legend}"),
         ],
         empty=m.BIO.empty,
+        absent=(m.BIO.config, m.BIO.absent()),
     ),
     lines(
         "Requests in flight",
@@ -199,6 +200,7 @@ BLOCK = [
         "requests per second is saturation.",
         [(m.BIO.total(), m.BIO.legend)],
         empty=m.BIO.empty,
+        absent=(m.BIO.config, m.BIO.absent()),
     ),
     lines(
         "Requests slower than 131 ms",
@@ -207,6 +209,7 @@ BLOCK = [
         "interpolated.\n\nNormal: 0.\n\nIf not: as for the device time.",
         [(m.BIO.above("0.131072"), m.BIO.legend)],
         empty=m.BIO.empty,
+        absent=(m.BIO.config, m.BIO.absent()),
     ),
     rate("Failed requests", m.BIO_ERRORS),
 ]
@@ -238,7 +241,7 @@ CONNECT = [
         "percentunit",
         m.CONNECT_RESULTS.help,
         [(FAILED, "{{scope}} {{instance}}")],
-        empty="No connect failed yet",
+        empty="No failed connect seen",
         alert=("TcpConnectFailuresHigh", FAILED),
         absent=(m.CONNECT.config, m.CONNECT.absent()),
         span=12,

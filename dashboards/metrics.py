@@ -104,8 +104,8 @@ class Metric:
 
     @property
     def empty(self) -> str:
-        """Return what an empty panel says, for it is no fault."""
-        return "No event in this time"
+        """Return what an empty panel says: true also where nobody answers."""
+        return "No event seen in this time"
 
     def absent(self) -> str:
         """Return the query for the hosts that answer and do not run its program, each 0."""

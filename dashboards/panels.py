@@ -57,6 +57,8 @@ QUIET_COUNT = 0.1
 COUNTED = "count:"
 TICK, LETTER, DIGITS = 9, 6.5, len("0.125 ")
 RIGHT_WIDTH = 60
+# Of heatmaps and lines by their width: eighteen buckets beside each other need nine rows of a page.
+HEIGHTS = {8: 8, 12: 9}
 ABSENT = "does not run on"
 NO_EVENT = "nothing counted"
 RIGHT_AXIS = "share of segments sent"
@@ -119,10 +121,11 @@ def _query(expr: str, legend: str = "", kind: pm.PromQueryFormat = pm.PromQueryF
 
 
 def _finish(
-    panel, queries: list, *, title: str, help_text: str, empty: str, span: int, height: int = 8
+    panel, queries: list, *, title: str, help_text: str, empty: str, span: int, height: int = 0
 ):
+    """Give a panel what all have; without a height of its own it is as high as its width needs."""
     panel.title(title).description(help_text).datasource(DATASOURCE)
-    panel.span(span).height(height)
+    panel.span(span).height(height or HEIGHTS[span])
     if empty:
         panel.no_value(empty)
     for number, query in enumerate(queries):
@@ -368,7 +371,7 @@ def rows(
     expr: str,
     value: str,
     *,
-    empty: str = "none",
+    empty: str = "none seen",
     span: int = 8,
     height: int = 8,
 ):

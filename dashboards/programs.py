@@ -87,7 +87,7 @@ STATE = [
         f"count by (instance, config, program) (({E}ebpf_program_attached{{{S}}} == 0) + on (job, "
         f"instance, id) group_left (config, program) (0 * {E}ebpf_program_info{{{S}}}))",
         "programs",
-        empty="All are attached",
+        empty="No unattached program seen",
         span=12,
     ),
     rows(
@@ -163,7 +163,7 @@ WHOLE = [
         "Share of events that a program could not record: a map was full, or the kernel skipped "
         "it.\n\nNormal: below 2 %.\n\nIf not: its numbers are too low; runbook EbpfEventsDropped.",
         [(DROPPED, "{{instance}} {{config}}")],
-        empty="Nothing was dropped",
+        empty="No dropped event seen",
         alert=("EbpfEventsDropped", DROPPED),
     ),
     lines(

@@ -17,7 +17,7 @@ LOAD = (
 FAILURES = f"rate(prometheus_rule_evaluation_failures_total{{{S}}}{RATE})"
 # Every Go program has process series.
 ITSELF = f" and on (job, instance) prometheus_build_info{{{S}}}"
-NO_ALERTMANAGER = "No Alertmanager is scraped"
+NO_ALERTMANAGER = "No Alertmanager seen"
 # Without an Alertmanager each alert counts as lost, of which the number above tells already.
 SENT = f" and on (job, instance) prometheus_notifications_alertmanagers_discovered{{{S}}} > 0"
 
@@ -176,7 +176,7 @@ DELIVERY = [
             (f"sum(rate(prometheus_notifications_dropped_total{{{S}}}{RATE}){SENT})", "dropped"),
             (f"sum(rate(prometheus_notifications_errors_total{{{S}}}{RATE}){SENT})", "errors"),
         ],
-        empty="No Alertmanager is configured",
+        empty="No configured Alertmanager seen",
     ),
     lines(
         "Messages sent by Alertmanager",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import math
 import os
@@ -42,6 +43,11 @@ MUST_HAVE_DATA = ("No data", "unknown")
 WIDE, NARROW = 1600, 1366
 # Pixels of a row of the grid, and of what stands above it.
 ROW, HEAD = 38, 200
+CHROMIUM_SECONDS = 120
+
+
+class BrowserError(RuntimeError):
+    """The browser did not do what it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,10 @@ def height(model: dict) -> int:
 def _chromium(address: str, width: int, tall: int, *wanted: str) -> str:
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=30000"]
     command = ["chromium", *options, f"--window-size={width},{tall}", *wanted, address]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, timeout=CHROMIUM_SECONDS)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+        raise BrowserError(f"chromium ended with {done.returncode}: {said[-1]}")
     return done.stdout.decode(errors="replace")
 
 
@@ -248,8 +257,9 @@ def draw(server: Server, wanted: list[dict], folder: Path) -> list[str]:
                 content += MEASURE.encode()
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # the browser has all that it draws
+                self.end_headers()
+                self.wfile.write(content)
 
         do_GET = do_POST = _serve
 
@@ -263,12 +273,16 @@ def draw(server: Server, wanted: list[dict], folder: Path) -> list[str]:
         for model in wanted:
             picture, page = folder / f"{model['uid']}.png", f"/d/{model['uid']}?kiosk"
             address = f"http://127.0.0.1:{proxy.server_port}{page}"
-            _chromium(address, WIDE, height(model), f"--screenshot={picture}")
+            try:
+                _chromium(address, WIDE, height(model), f"--screenshot={picture}")
+                seen = _chromium(address, NARROW, height(model), "--dump-dom")
+            except (BrowserError, subprocess.TimeoutExpired) as error:
+                faults.append(f"{model['title']}: not drawn, {error}")
+                continue
             if pages.get(page) != HTTPStatus.OK:
                 faults.append(f"{model['title']}: its page answered {pages.get(page)}")
                 continue
             print(f"drawn: {picture}")
-            seen = _chromium(address, NARROW, height(model), "--dump-dom")
             faults += [f"{model['title']}: {fault}" for fault in faults_of_tables(seen, model)]
         proxy.shutdown()
     return faults

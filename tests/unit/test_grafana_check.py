@@ -175,6 +175,18 @@ def test_pictures_are_drawn_by_who_is_logged_in(tmp_path, monkeypatch):
     assert drawn == "the page" + check.MEASURE
 
 
+def test_a_browser_that_breaks_is_a_fault_of_each_page_in_its_words(tmp_path, monkeypatch):
+    browser = tmp_path / "chromium"
+    browser.write_text("#!/bin/sh\necho more >&2; echo no display >&2; exit 3\n")
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    places = {"panels": [{"type": "stat", "gridPos": {"y": 0, "h": 3}}]}
+    wanted = [{"uid": "a", "title": "A"} | places, {"uid": "b", "title": "B"} | places]
+    assert check.draw(check.Server("http://127.0.0.1:9", ""), wanted, tmp_path / "pictures") == [
+        f"{title}: not drawn, chromium ended with 3: no display" for title in "AB"
+    ]
+
+
 @pytest.mark.parametrize(
     ("expression", "result"),
     [

@@ -167,6 +167,25 @@ def test_dashboard_leaves_with_its_file(host):
     assert dashboards.loaded.keys() == {"a"}
 
 
+def test_search_gives_folders_too(host):
+    provider = {"name": "ours", "folder": "Linux", "options": {"path": str(host.dashboards)}}
+    host.provision("dashboards", providers=[provider])
+    host.dashboard("a")
+    grafana = host.start()
+    kinds = [found["type"] for found in grafana.answer("GET", "/api/search", {})]
+    assert kinds == ["dash-folder", "dash-db"]
+    (found,) = grafana.answer("GET", "/api/search?type=dash-db&limit=5000", {})
+    assert (found["uid"], found["folderTitle"]) == ("a", "Linux")
+
+
+def test_listener_that_cannot_be_opened_ends_the_start(host, monkeypatch, capsys):
+    settings = host.root / "grafana.ini"
+    settings.write_text(settings.read_text() + "[server]\nhttp_addr = 192.0.2.1\n")
+    monkeypatch.setattr("sys.argv", ["server.py", f"--config={settings}"])
+    assert server.main() == 1
+    assert "listen tcp 192.0.2.1:3000: bind: cannot assign requested" in capsys.readouterr().err
+
+
 def test_missing_folder_keeps_its_dashboards(host):
     host.dashboard("a")
     dashboards = host.start().dashboards
@@ -207,7 +226,7 @@ def test_query_proves_itself_to_prometheus(host):
     command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=test -days 2"
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", str(certificate)]
     subprocess.run([*command.split(), *names], check=True, capture_output=True)
-    guarded = prometheus.server(0, str(certificate), key, "reader:secret")
+    guarded = prometheus.server(0, "reader:secret", str(certificate), key)
     threading.Thread(target=guarded.serve_forever, daemon=True).start()
     model = source(
         url=f"https://127.0.0.1:{guarded.server_port}",
@@ -237,7 +256,7 @@ def test_query_without_prometheus_is_500(host):
 
 def test_bad_query_is_400(host):
     class Prometheus(BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_POST(self):
             self.send_response(400)
             self.end_headers()
             self.wfile.write(b'{"status": "error", "error": "parse error"}')

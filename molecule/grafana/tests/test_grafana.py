@@ -57,7 +57,7 @@ def test_given_password_works_and_the_made_up_one_no_more(host):
 
 
 def test_dashboards_are_those_of_the_folder(host):
-    assert [found["uid"] for found in ask(host, "/api/search")] == ["test-fleet"]
+    assert [found["uid"] for found in ask(host, "/api/search?type=dash-db")] == ["test-fleet"]
     assert host.file(f"{OWN}/dashboards").listdir() == ["fleet.json"]
 
 
@@ -68,7 +68,7 @@ def test_datasource_is_pinned_and_default(host):
         "linmonitor",
         True,
     )
-    assert source["url"] == "http://127.0.0.1:8042/prometheus"
+    assert source["url"] == "http://127.0.0.1:8041"
 
 
 @pytest.mark.parametrize("came_from", ["grafana-12.4.0", "grafana-13.2.3"])

@@ -274,10 +274,12 @@ class Grafana:
         return {"results": results}
 
     def _frames(self, datasource: dict, asked: dict) -> list[dict]:
-        url = f"{datasource['url']}/api/v1/query?" + urllib.parse.urlencode(
-            {"query": asked["expr"]}
-        )
-        request = urllib.request.Request(url)
+        url, form = f"{datasource['url']}/api/v1/query", {"query": asked["expr"]}
+        words = urllib.parse.urlencode(form)
+        if datasource.get("jsonData", {}).get("httpMethod", "POST") == "POST":
+            request = urllib.request.Request(url, words.encode())
+        else:
+            request = urllib.request.Request(f"{url}?{words}")
         if datasource.get("basicAuth"):
             secret = datasource["secureJsonData"]["basicAuthPassword"]
             login = f"{datasource['basicAuthUser']}:{secret}".encode()
@@ -302,12 +304,16 @@ class Grafana:
             for s in samples
         ]
 
-    def _search(self) -> list[dict]:
-        return [
+    def _search(self, kind: str) -> list[dict]:
+        """Return folders and dashboards, or those of a type."""
+        folders = sorted({seen["folder"] for seen in self.dashboards.loaded.values()} - {""})
+        found = [{"uid": name, "title": name, "type": "dash-folder"} for name in folders]
+        found += [
             {"uid": uid, "title": seen["dashboard"]["title"], "type": "dash-db"}
             | {"folderTitle": seen["folder"]}
             for uid, seen in self.dashboards.loaded.items()
         ]
+        return [one for one in found if kind in ("", one["type"])]
 
     def _datasources(self) -> list[dict]:
         return [
@@ -315,13 +321,15 @@ class Grafana:
         ]
 
     LISTS: ClassVar = {
-        "/api/search": _search,
         "/api/datasources": _datasources,
         "/api/org": lambda _: {"id": 1, "name": "Main Org."},
     }
 
-    def answer(self, method: str, path: str, body: dict) -> Any:
+    def answer(self, method: str, address: str, body: dict) -> Any:
         """Answer one request of somebody who is logged in."""
+        path, _, words = address.partition("?")
+        if (method, path) == ("GET", "/api/search"):
+            return self._search(dict(urllib.parse.parse_qsl(words)).get("type", ""))
         if method == "GET" and path.startswith("/api/dashboards/uid/"):
             seen = self.dashboards.loaded.get(path.rpartition("/")[2])
             if seen:
@@ -344,15 +352,14 @@ def handler(grafana: Grafana) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         def _serve(self) -> None:
-            path = urllib.parse.urlsplit(self.path).path
             size = int(self.headers.get("Content-Length") or 0)
             try:
                 body = json.loads(self.rfile.read(size)) if size else {}
-                if path == "/api/health":
+                if self.path == "/api/health":
                     status, answer = 200, {"database": "ok", "version": grafana.version}
                 else:
                     grafana.login(self.headers.get("Authorization", ""))
-                    status, answer = 200, grafana.answer(self.command, path, body)
+                    status, answer = 200, grafana.answer(self.command, self.path, body)
             except Failure as failure:
                 status, answer = failure.status, {"message": str(failure)}
             content = json.dumps(answer).encode()
@@ -380,7 +387,11 @@ def main() -> int:
             settings.get("server", "http_addr"),
             int(settings.get("server", "http_port", "3000")),
         )
-        server = ThreadingHTTPServer(address, handler(grafana))
+        try:
+            server = ThreadingHTTPServer(address, handler(grafana))
+        except OSError as error:  # in the words of Go's library
+            why = f"listen tcp {address[0]}:{address[1]}: bind: {(error.strerror or '').lower()}"
+            raise RuntimeError(f"failed to open listener: {why}") from error
         if settings.get("server", "protocol", "http") == "https":
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(
