@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.plugins.action import ActionBase
 from ansible_collections.linmonitor.stack.plugins.module_utils import _values
 from ansible_collections.linmonitor.stack.plugins.plugin_utils import _yaml
@@ -27,7 +27,11 @@ class ActionModule(ActionBase):
         """Return a failure that names each variable with what it may be."""
         result = super().run(tmp, task_vars)
         arguments = self.validate_argument_spec(
-            {"role": {"type": "str", "required": True}, "faults": {"type": "str"}}
+            {
+                "role": {"type": "str", "required": True},
+                "files": {"type": "bool", "default": True},
+                "faults": {"type": "str"},
+            }
         )[1]
         known = dict(task_vars or {})
         self._templar.available_variables = known
@@ -44,6 +48,8 @@ class ActionModule(ActionBase):
                         wrong.append(f"{name} cannot be evaluated: {error.message}.")
                     continue
                 said = _values.fault(kind, known[name])
+                if arguments["files"] and not said:
+                    said = self._lacking(kind, known[name])
                 wrong += [f"{name} must be {said}."] if said else []
         result["changed"] = False
         if wrong:
@@ -55,3 +61,15 @@ class ActionModule(ActionBase):
         if said:
             result.update(failed=True, msg=said)
         return result
+
+    def _lacking(self, kind: str, value: Any) -> str:
+        """Name a file that is not where a task of the role looks for it, "" where all are there."""
+        if _values.GIVEN not in kind:
+            return ""
+        for path in filter(None, [value] if isinstance(value, str) else value):
+            try:
+                places = self._task.get_search_path()
+                self._loader.path_dwim_relative_stack(places, "files", str(path))
+            except AnsibleFileNotFound:
+                return f"a file of the controller, and {str(path)!r} is not there"
+        return ""

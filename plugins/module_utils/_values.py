@@ -86,6 +86,9 @@ def _source(text: str) -> str:
     return KINDS["url"](text) if "://" in text else _path(text)
 
 
+LIST, TEXT = "list of ", "list or text of "
+# A file of the controller; whether it is there, only who knows where tasks look can say.
+GIVEN = "given_file"
 KINDS: dict[str, Callable[[str], str]] = {
     "address": _address_of,
     "capability": _capability,
@@ -95,6 +98,7 @@ KINDS: dict[str, Callable[[str], str]] = {
     "file_name": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "the name of a file, without its folder"),
     "fingerprint": _like(r"[0-9A-Fa-f]{40}", "the 40 hexadecimal digits of a fingerprint"),
     "folder": _folder,
+    GIVEN: _path,
     "image": _like(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image, as debian:bookworm"),
     # The end of a user's name, which has 32 characters at most.
     "instance": _like(r"[a-z0-9][a-z0-9-]{0,9}", "at most 10 of a-z, 0-9 and -"),
@@ -117,7 +121,6 @@ KINDS: dict[str, Callable[[str], str]] = {
     "version": _like(r"\d+(\.\d+)*([.~+-][0-9A-Za-z.~+-]+)?", "a version, as 2.37.8"),
     "word": _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of letters, digits and . _ -"),
 }
-LIST, TEXT = "list of ", "list or text of "
 MOST = 300
 # Values that no message repeats.
 SECRET = frozenset({"secret"})

@@ -12,7 +12,7 @@ short_description: Refuse values of a role's variables that nobody can mean
 version_added: 1.0.0
 description:
   - Stands before everything that changes a host. Says what each wrong value may be instead, and
-    asks no host.
+    which files of the controller that a role reads are not there. Asks no host.
   - What a value may be, beyond its type, stands in C(meta/values.yml) of this collection.
 author:
   - The linmonitor.stack maintainers (@linmonitor)
@@ -31,6 +31,10 @@ options:
     description: The role whose variables are looked at.
     type: str
     required: true
+  files:
+    description: Whether files of the controller that variables name must be there.
+    type: bool
+    default: true
   faults:
     description:
       - Name of a variable, a list of texts, that says what else is wrong; an empty text is nothing.

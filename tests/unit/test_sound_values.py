@@ -380,9 +380,11 @@ def test_a_configuration_reads_back(value):
     assert yaml.safe_load(prometheus.to_yaml(value)) == value
 
 
-def play(tmp_path, faults: str | None = None, **values) -> str:
-    """Run the action for the exporter's role with values; return what was printed."""
-    task = {"role": "ebpf_exporter"} | ({"faults": faults} if faults else {})
+def play(
+    tmp_path, faults: str | None = None, role: str = "ebpf_exporter", files: bool = True, **values
+) -> str:
+    """Run the action for a role with values; return what was printed."""
+    task = {"role": role, "files": files} | ({"faults": faults} if faults else {})
     (tmp_path / "play.yml").write_text(
         yaml.safe_dump(
             [
@@ -422,6 +424,20 @@ def test_the_action_names_the_variable_that_cannot_be_evaluated(tmp_path):
     shown = play(tmp_path, ebpf_exporter_root="/srv/{{ nowhere }}", ebpf_exporter_artifact=None)
     assert "ebpf_exporter_root cannot be evaluated: " in shown and "nowhere" in shown
     assert 'ebpf_exporter_artifact must be a text, empty ("") where nothing' in shown
+
+
+def test_the_action_names_the_variable_of_a_file_that_is_not_there(tmp_path):
+    (tmp_path / "files").mkdir()
+    for name in ("files/beside.yml", "absolute.yml"):
+        (tmp_path / name).touch()
+    there = ["beside.yml", f"{tmp_path}/absolute.yml"]
+    assert "failed=0" in play(tmp_path, role="prometheus", prometheus_rule_files=there)
+    shown = play(tmp_path, role="prometheus", prometheus_rule_files=[*there, "rules/lost.yml"])
+    lost = "prometheus_rule_files must be a file of the controller, and 'rules/lost.yml' is not"
+    assert f"Nothing was changed on localhost. {lost}" in " ".join(shown.split())
+    gone = ["rules/lost.yml"]
+    shown = play(tmp_path, role="prometheus", files=False, prometheus_rule_files=gone)
+    assert "failed=0" in shown
 
 
 def test_the_action_judges_what_every_role_reads(tmp_path):
