@@ -10,6 +10,7 @@ from .panels import (
     ANSWERS,
     BAD_SINCE,
     RIGHT_AXIS,
+    WHOLE,
     alerts,
     dashboard,
     firing,
@@ -46,7 +47,7 @@ NOW = [
     ),
     number(
         "Firing alerts",
-        "short",
+        WHOLE,
         "Alerts that fire on the chosen hosts.\n\nNormal: 0.\n\nIf not: read the table below.",
         f"count({FIRING}) or vector(0)",
         bad=1,

@@ -69,6 +69,7 @@ def test_page_holds_every_panel_and_says_what_it_is(monkeypatch, tmp_path, empty
         (3 * 2**20, "bytes", "3 MiB"),
         (90000, "count:segments/s", "90 K segments/s"),
         (12000, "short", "12 K"),
+        (12003, "locale", "12,003"),
         (2.5, "iops", "2.5 io/s"),
         (float("nan"), "s", "nan"),
     ],

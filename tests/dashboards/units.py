@@ -31,5 +31,7 @@ def text(value: float, unit: str) -> str:
         return words + ("/s" if unit == "binBps" else "")
     if unit == "percentunit":
         return f"{value * 100:.3g} %"
+    if unit == "locale":
+        return f"{value:,.0f}"
     counted = unit.removeprefix("count:")
     return _scaled(value, THOUSANDS) + (f" {counted}" if counted != unit else RATES.get(unit, ""))
