@@ -7,7 +7,7 @@ from __future__ import annotations
 from . import metrics as m
 from .panels import (
     BAD_SINCE,
-    WHOLE,
+    EXACT,
     alerts,
     dashboard,
     firing,
@@ -40,13 +40,13 @@ def worst(expr: str) -> str:
 TROUBLE = [
     number(
         "Hosts answering",
-        WHOLE,
+        EXACT,
         "Hosts whose exporter answered the last scrape.\n\nNormal: all of them.",
         f"sum(up{{{m.EXPORTERS}}})",
     ),
     number(
         "Hosts down",
-        WHOLE,
+        EXACT,
         "Hosts whose exporter did not answer the last scrape.\n\nNormal: 0.\n\nIf not: the table "
         "of firing alerts names them; runbook EbpfExporterDown.",
         f"sum(up{{{m.EXPORTERS}}} == bool 0)",
@@ -54,7 +54,7 @@ TROUBLE = [
     ),
     number(
         "Firing alerts",
-        WHOLE,
+        EXACT,
         "Alerts that fire now on these hosts.\n\nNormal: 0.\n\nIf not: read the table beside.",
         f"count({FIRING}) or vector(0)",
         bad=1,
@@ -109,7 +109,7 @@ TROUBLE = [
         "empty cell is a smaller one.\n\nNormal: as usual for these hosts.\n\nIf not: follow the "
         "host; the row below this one names disks and peers.",
         [
-            ("alerts", WHOLE, f"topk(10, count by (instance) ({OF_HOSTS}) or {NO_ALERT})"),
+            ("alerts", EXACT, f"topk(10, count by (instance) ({OF_HOSTS}) or {NO_ALERT})"),
             ("disk p99", "s", worst(DISK_P99)),
             (
                 "disk errors",

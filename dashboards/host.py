@@ -9,8 +9,8 @@ from . import node as n
 from .panels import (
     ANSWERS,
     BAD_SINCE,
+    EXACT,
     RIGHT_AXIS,
-    WHOLE,
     alerts,
     dashboard,
     firing,
@@ -47,7 +47,7 @@ NOW = [
     ),
     number(
         "Firing alerts",
-        WHOLE,
+        EXACT,
         "Alerts that fire on the chosen hosts.\n\nNormal: 0.\n\nIf not: read the table below.",
         f"count({FIRING}) or vector(0)",
         bad=1,

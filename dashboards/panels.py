@@ -49,7 +49,7 @@ SEVERITIES = {
 }
 NEUTRAL = "text"
 # Hosts, alerts and programs are counted to the last: of 1,003 hosts Grafana's usual unit makes 1 K.
-WHOLE = "locale"
+EXACT = "locale"
 # Where nothing happens an axis ends here, and not at 100 of its unit; one event a minute, or one
 # run of a program, is seen on it.
 QUIET = {"s": 1e-7, "percentunit": 0.01, "bytes": 1024, "binBps": 1024}

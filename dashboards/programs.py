@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import WHOLE, alerts, dashboard, lines, number, restarts, rows, variable
+from .panels import EXACT, alerts, dashboard, lines, number, restarts, rows, variable
 
 S, RATE, E = m.HOSTS, m.RATE, m.PREFIX
 # The id changes at each start: config and program come from the info series.
@@ -24,13 +24,13 @@ DECODER = f"sum by (instance, config) (rate({E}decoder_errors_total{{{S}}}{RATE}
 STATE = [
     number(
         "Programs attached",
-        WHOLE,
+        EXACT,
         "BPF programs attached on the chosen hosts.\n\nNormal: all that are loaded.",
         f"sum({E}ebpf_program_attached{{{S}}})",
     ),
     number(
         "Programs not attached",
-        WHOLE,
+        EXACT,
         "BPF programs that are loaded but see no events.\n\nNormal: 0.\n\nIf not: the table names "
         "them; runbook EbpfProgramNotAttached.",
         f"count({E}ebpf_program_attached{{{S}}} == 0) or vector(0)",
@@ -72,7 +72,7 @@ STATE = [
     ),
     rows(
         "Attached programs",
-        WHOLE,
+        EXACT,
         "On how many hosts each program is attached.\n\nNormal: the number of hosts whose kernel "
         "can run it.",
         f"count by (config, program) (({E}ebpf_program_attached{{{S}}} == 1) {INFO})",
@@ -81,7 +81,7 @@ STATE = [
     ),
     rows(
         "Not attached",
-        WHOLE,
+        EXACT,
         "Programs that are loaded but not attached, by host.\n\nNormal: empty.\n\nIf not: runbook "
         "EbpfProgramNotAttached.",
         f"count by (instance, config, program) (({E}ebpf_program_attached{{{S}}} == 0) + on (job, "
@@ -92,7 +92,7 @@ STATE = [
     ),
     rows(
         "Configs",
-        WHOLE,
+        EXACT,
         "On how many hosts each config runs.\n\nNormal: all hosts, except those whose kernel "
         "cannot run it (the role says why).",
         f"count by (name) ({E}enabled_configs{{{S}}})",
@@ -101,7 +101,7 @@ STATE = [
     ),
     rows(
         "Versions",
-        WHOLE,
+        EXACT,
         "Versions of the exporter.\n\nNormal: one; two while a release rolls out.",
         f"count by (version) ({E}build_info{{{S}}})",
         "hosts",

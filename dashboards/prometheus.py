@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import metrics as m
-from .panels import WHOLE, alerts, dashboard, lines, number, restarts, variable
+from .panels import EXACT, alerts, dashboard, lines, number, restarts, variable
 
 S, RATE = m.HOSTS, m.RATE
 # Prometheus names a group by file and name; a person knows the name.
@@ -34,7 +34,7 @@ SERVER = [
     ),
     number(
         "Targets down",
-        WHOLE,
+        EXACT,
         "Targets of all jobs that did not answer the last scrape.\n\nNormal: 0.",
         "sum(up == bool 0)",
         bad=1,
@@ -59,7 +59,7 @@ SERVER = [
     ),
     number(
         "Alertmanagers",
-        WHOLE,
+        EXACT,
         "Alertmanagers that Prometheus sends alerts to.\n\nNormal: as many as you run; with 0 "
         "alerts are shown but reach nobody.",
         f"max(prometheus_notifications_alertmanagers_discovered{{{S}}})",
