@@ -12,6 +12,9 @@
 #define MAX_SLOT 27 // 134 s
 #define TYPES 4
 #define MAX_SENDING 65536
+// A red-black tree of 100,000 segments has no more.
+#define LEVELS 34
+#define LAST_OF_QUEUE 0
 
 struct delay_key {
 	u8 family;
@@ -19,6 +22,23 @@ struct delay_key {
 	u8 type;
 	u8 bucket;
 };
+
+struct rb_node {
+	struct rb_node *rb_right;
+} __relocated;
+
+struct rb_root {
+	struct rb_node *rb_node;
+} __relocated;
+
+struct sock___queue {
+	struct rb_root tcp_rtx_queue;
+} __relocated;
+
+struct sk_buff___queued {
+	struct rb_node rbnode;
+	u64 skb_mstamp_ns;
+} __relocated;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -43,10 +63,10 @@ struct {
 
 // Sending stamps the segment anew, so its last transmission must be read
 // before; whether it was sent is known only behind, at the tracepoint.
-static __always_inline int begin(struct sock *sk, struct sk_buff *skb)
+static __always_inline int begin(struct sock *sk, u64 skb, u64 last_sent)
 {
 	u64 socket = (u64)sk;
-	struct sending entry = {.skb = (u64)skb, .last_sent = READ(skb, skb_mstamp_ns)};
+	struct sending entry = {.skb = skb, .last_sent = last_sent};
 
 	if (bpf_map_update_elem(&sending, &socket, &entry, BPF_ANY))
 		count_dropped();
@@ -58,13 +78,33 @@ static __always_inline int begin(struct sock *sk, struct sk_buff *skb)
 FUNCTION(tcp_retransmit_skb)
 int BPF_FUNCTION(retransmit, struct sock *sk, struct sk_buff *skb)
 {
-	return begin(sk, skb);
+	return begin(sk, (u64)skb, READ(skb, skb_mstamp_ns));
 }
 
 FUNCTION(__tcp_retransmit_skb)
 int BPF_FUNCTION(retransmit_now, struct sock *sk, struct sk_buff *skb)
 {
-	return begin(sk, skb);
+	return begin(sk, (u64)skb, READ(skb, skb_mstamp_ns));
+}
+
+// A tail loss probe sends the last segment of the queue again, or the end of
+// it, which becomes a segment of its own. It calls the second function, or a
+// part of it without a name where gcc split it (Ubuntu's 5.15).
+FUNCTION(tcp_send_loss_probe)
+int BPF_FUNCTION(probe, struct sock *sk)
+{
+	struct rb_node *last = 0, *next;
+	struct sk_buff___queued *skb;
+
+	next = BPF_CORE_READ((struct sock___queue *)sk, tcp_rtx_queue.rb_node);
+	for (int level = 0; next && level < LEVELS; level++) {
+		last = next;
+		next = BPF_CORE_READ(last, rb_right);
+	}
+	if (!last)
+		return 0;
+	skb = (void *)last - bpf_core_field_offset(struct sk_buff___queued, rbnode);
+	return begin(sk, LAST_OF_QUEUE, BPF_CORE_READ(skb, skb_mstamp_ns));
 }
 
 TRACEPOINT(tcp_retransmit_skb)
@@ -75,7 +115,7 @@ int BPF_PROG(sent, struct sock *sk, struct sk_buff *skb)
 	struct delay_key key = {};
 	struct peer peer;
 
-	if (!entry || entry->skb != (u64)skb) {
+	if (!entry || (entry->skb != LAST_OF_QUEUE && entry->skb != (u64)skb)) {
 		count_dropped();
 		return 0;
 	}
