@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 
 import pytest
+import yaml
 from bpf_build import SOURCES, compile_c
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,15 +86,23 @@ void wait(void) { now += TICKS; }
 void tick(void) { publish(0); }
 int exports(void) { return entries; }
 u32 slot(u64 ns) { return duration_slot(ns); }
+u32 bound(u32 slot) { return bound_of(slot); }
 """
-OWN, OPERATIONS, SUM = 96, 9, 28
+OWN, OPERATIONS = 96, 9
 SECOND = 1_000_000_000
+# In microseconds: a half step to each step between 64 us and 65,536 us.
+BOUNDS = [
+    1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144,
+    8192, 12288, 16384, 24576, 32768, 49152, 65536, *(2**power for power in range(17, 28)),
+]  # fmt: skip
+LAST = len(BOUNDS) - 1
+SUM = BOUNDS[LAST] + 1
 
 
 class Key(ctypes.Structure):
     _fields_ = [("device", ctypes.c_char * 32), ("operation", ctypes.c_uint8),
-                ("bucket", ctypes.c_uint8), ("cell", ctypes.c_uint8),
-                ("padding", ctypes.c_uint8 * 5), ("value", ctypes.c_uint64)]  # fmt: skip
+                ("cell", ctypes.c_uint8), ("padding", ctypes.c_uint16),
+                ("bucket", ctypes.c_uint32), ("value", ctypes.c_uint64)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +148,36 @@ def exported(cells) -> dict[tuple[str, int], int]:
 @given(ns=st.integers(0, 200 * SECOND))
 def test_a_slot_is_the_smallest_that_holds_the_duration(library, ns) -> None:
     slot = library.slot(ns)
-    assert slot == 27 or ns <= 1000 << slot
-    assert slot == 0 or ns > 1000 << (slot - 1)
+    assert slot == LAST or ns <= 1000 * BOUNDS[slot]
+    assert slot == 0 or ns > 1000 * BOUNDS[slot - 1]
 
 
-@pytest.mark.parametrize("slot", range(28))
+@pytest.mark.parametrize("slot", range(len(BOUNDS)))
 def test_a_bound_belongs_to_its_own_slot(library, slot) -> None:
-    assert library.slot(1000 << slot) == slot
-    assert library.slot((1000 << slot) + 1) == min(slot + 1, 27)
+    assert library.bound(slot) == BOUNDS[slot]
+    assert library.slot(1000 * BOUNDS[slot] - 1) == slot
+    assert library.slot(1000 * BOUNDS[slot]) == slot
+    assert library.slot(1000 * BOUNDS[slot] + 1) == min(slot + 1, LAST)
+
+
+@pytest.mark.parametrize("ns", [1 << 63, (1 << 64) - 1])
+def test_what_is_longer_than_all_bounds_is_in_the_last_slot(library, ns) -> None:
+    assert library.slot(ns) == LAST
+
+
+def test_the_exporter_reads_the_bounds_of_the_slots() -> None:
+    text = (SOURCES / "biolatency/biolatency.yaml").read_text(encoding="utf-8")
+    for histogram in yaml.safe_load(text)["metrics"]["histograms"]:
+        assert histogram["bucket_keys"] == BOUNDS
+
+
+def test_each_slot_is_exported_by_its_bound_and_the_sum_behind_the_last(cells) -> None:
+    for bound in BOUNDS:
+        cells.count(name(1), 0, 1000 * bound, 0)
+    publish(cells)
+    entries = (Key * cells.exports()).in_dll(cells, "exported")
+    found = {entry.bucket: entry.value for entry in entries}
+    assert found == dict.fromkeys(BOUNDS, 1) | {SUM: sum(BOUNDS)}
 
 
 def test_parts_of_all_processors_add_up(cells) -> None:

@@ -68,7 +68,9 @@ def test_histograms_have_room_for_all_their_slots(config: str) -> None:
     maps = {entry["name"]: entry for entry in objects(config)[0]["maps"]}
     for histogram in exporter_config(config).get("histograms", []):
         assert maps[histogram["name"]]["max_entries"] % (slots(histogram) + 1) == 0
-        if histogram["bucket_type"] == "fixed":
+        if config == "biolatency":  # test_bpf_cells asks the program for its bounds
+            assert histogram["bucket_type"] == "fixed"
+        elif histogram["bucket_type"] == "fixed":
             assert slots(histogram) == int(numbers["RATIO_SLOTS"])
             keys = {int(n) for n in re.findall(r"\? (\d+)", text)} | {int(numbers["RATIO_ONE"])}
             assert keys == set(histogram["bucket_keys"])

@@ -16,9 +16,15 @@
 // Each processor adds to a part of its own of a cell, or shares it with few.
 #define PARTS 8
 
-#define MAX_SLOT 27 // 134 s
+// A slot for each power of two in microseconds, and between these two of them
+// another one for each half step: 64, 96, 128, 192, ... 65,536 us.
+#define FIRST_HALVED 6 // 64 us
+#define LAST_HALVED 16 // 66 ms
+#define HALF_STEPS (LAST_HALVED - FIRST_HALVED)
+#define MAX_POWER 27 // 134 s
+#define MAX_SLOT (MAX_POWER + HALF_STEPS)
 #define SUM (MAX_SLOT + 1)
-#define SLOTS 32 // a power of two
+#define SLOTS 64 // a power of two
 
 // Whose cell it is. Set once and for all, its operation at last.
 struct owner {
@@ -129,14 +135,31 @@ static __always_inline struct part *find_part(const struct owner *wanted, u8 *hi
 	return part_of(cell, cpu);
 }
 
-// Slot k holds what lasted no longer than 2^k microseconds; what is outside is
-// clamped. 1,000 is a little less than 2^10: without a division.
+// The longest that a slot holds, in microseconds.
+static __always_inline u32 bound_of(u32 slot)
+{
+	u32 steps = slot - FIRST_HALVED; // in halved powers of two
+
+	if (slot <= FIRST_HALVED)
+		return 1U << slot;
+	if (slot >= LAST_HALVED + HALF_STEPS)
+		return 1U << (slot - HALF_STEPS);
+	return (2U + (steps & 1)) << (FIRST_HALVED - 1 + steps / 2);
+}
+
+// The first slot whose bound is no shorter; what is outside is clamped. 1,000 is
+// a little less than 2^10: without a division.
 static __always_inline u32 duration_slot(u64 ns)
 {
-	u32 power = log2l_ceil(ns), slot = power > 10 ? power - 10 : 0;
+	u32 power = log2l_ceil(ns);
 
-	slot += ns > 1000ULL << slot;
-	return slot > MAX_SLOT ? MAX_SLOT : slot;
+	power = power > 10 ? power - 10 : 0;
+	power += ns > 1000ULL << power;
+	if (power <= FIRST_HALVED)
+		return power;
+	if (power <= LAST_HALVED)
+		return 2 * power - FIRST_HALVED - (ns <= 1500ULL << (power - 1));
+	return (power > MAX_POWER ? MAX_POWER : power) + HALF_STEPS;
 }
 
 static __always_inline void add_duration(u64 slots[SLOTS], u64 ns)
