@@ -8,6 +8,7 @@ from . import metrics as m
 from .panels import (
     BAD_SINCE,
     EXACT,
+    FINE,
     alerts,
     dashboard,
     firing,
@@ -233,6 +234,7 @@ SHAPE = [
             f"sum by (le) ({SHAPES})",
             f"sum by (le) (sum_over_time({SHAPES}[$__range] @ end()))",
         ),
+        height=FINE,
     ),
     lines(
         "Round-trip time, all hosts, p99",
@@ -248,6 +250,7 @@ SHAPE = [
         empty=m.RTT.empty,
         log=True,
         span=12,
+        height=FINE,
     ),
     lines(
         "Hosts answering over time",

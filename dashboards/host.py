@@ -10,6 +10,7 @@ from .panels import (
     ANSWERS,
     BAD_SINCE,
     EXACT,
+    FINE,
     RIGHT_AXIS,
     alerts,
     dashboard,
@@ -177,10 +178,10 @@ NODE = [
 ]
 
 BLOCK = [
-    heat("Device time", m.BIO),
-    tail("Device time, p99", m.BIO),
-    heat("Queue and device time", m.BIO_TOTAL),
-    tail("Queue and device time, p99", m.BIO_TOTAL),
+    heat("Device time", m.BIO, height=FINE),
+    tail("Device time, p99", m.BIO, height=FINE),
+    heat("Queue and device time", m.BIO_TOTAL, height=FINE),
+    tail("Queue and device time, p99", m.BIO_TOTAL, height=FINE),
     rate("Requests", m.BIO, "iops"),
     lines(
         "Mean time: device, and with the queue",

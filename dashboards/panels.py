@@ -61,6 +61,8 @@ TICK, LETTER, DIGITS = 9, 6.5, len("0.125 ")
 RIGHT_WIDTH = 60
 # Of heatmaps and lines by their width: eighteen buckets beside each other need nine rows of a page.
 HEIGHTS = {8: 8, 12: 9}
+# Of heatmaps whose buckets are half steps, and of what is beside them: up to twenty-six of these.
+FINE = 12
 ABSENT = "does not run on"
 NO_EVENT = "nothing counted"
 RIGHT_AXIS = "share of segments sent"
@@ -148,6 +150,7 @@ def lines(
     right: list[tuple[str, str]] | None = None,
     stacked: bool = False,
     span: int = 8,
+    height: int = 0,
 ):
     """Return a time series panel.
 
@@ -216,10 +219,14 @@ def lines(
                 _property("custom.fillOpacity", 0),
             ],
         )
-    return _finish(panel, targets, title=title, help_text=help_text, empty=empty, span=span)
+    return _finish(
+        panel, targets, title=title, help_text=help_text, empty=empty, span=span, height=height
+    )
 
 
-def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 12):
+def heat(
+    title: str, metric: Histogram, *, expr: str | None = None, span: int = 12, height: int = 0
+):
     """Return the heatmap of a histogram; Prometheus has the buckets already.
 
     Colours are shares of one moment, so that a burst leaves the rest as bright as it was.
@@ -244,10 +251,18 @@ def heat(title: str, metric: Histogram, *, expr: str | None = None, span: int = 
     )
     query = _query(expr or metric.heat(), "{{le}}", pm.PromQueryFormat.HEATMAP)
     help_text = f"{metric.help}\n\nColour: the share of this moment's events."
-    return _finish(panel, [query], title=title, help_text=help_text, empty=metric.empty, span=span)
+    return _finish(
+        panel,
+        [query],
+        title=title,
+        help_text=help_text,
+        empty=metric.empty,
+        span=span,
+        height=height,
+    )
 
 
-def tail(title: str, metric: Histogram, *, log: bool = True, span: int = 12):
+def tail(title: str, metric: Histogram, *, log: bool = True, span: int = 12, height: int = 0):
     """Return the p99 of a histogram, with the line of its alert; a heatmap shows the rest."""
     alert = (metric.alert, f"{metric.full}_count{{{metric.selector}}}") if metric.alert else None
     return lines(
@@ -260,6 +275,7 @@ def tail(title: str, metric: Histogram, *, log: bool = True, span: int = 12):
         absent=(metric.config, metric.absent()),
         log=log,
         span=span,
+        height=height,
     )
 
 
