@@ -16,19 +16,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from tests.lab.process import free_port
 from tests.lab.prometheus import VERSION, programs, tool
 
 from . import reading
 from .api import Prometheus, Window
 from .server import running
+from .standin import edges
 
 LIMIT = 2.0  # seconds that one panel may take
 STEP = 30  # seconds between recorded values, as in the rules
 HOUR = 3600
-EDGES = [repr(2**k * 1e-6) for k in range(28)] + ["+Inf"]
 DISK = {"device": ["sda", "nvme0n1"], "operation": ["read", "write", "flush"]}
 SCOPE = {"scope": ["loopback", "private", "public"]}
+
+
+def _edges(config: str) -> list[str]:
+    """Return the values of `le` that a program's first histogram has."""
+    path = Path(__file__).parents[2] / f"files/bpf/{config}/{config}.yaml"
+    histogram = yaml.safe_load(path.read_text())["metrics"]["histograms"][0]
+    return [*map(repr, edges(histogram)), "+Inf"]
+
 
 # The labels beside job and instance of what Fleet reads; all three lists make up each host.
 PER_HOST: dict[str, dict[str, list[str]]] = {
@@ -51,9 +61,9 @@ PER_HOST: dict[str, dict[str, list[str]]] = {
 PER_JOB: dict[str, dict[str, list[str]]] = {
     "job_operation_le:ebpf_bio_latency_seconds_bucket:rate5m": {
         "operation": DISK["operation"],
-        "le": EDGES,
+        "le": _edges("biolatency"),
     },
-    "job_scope_le:ebpf_tcp_rtt_seconds_bucket:rate5m": SCOPE | {"le": EDGES},
+    "job_scope_le:ebpf_tcp_rtt_seconds_bucket:rate5m": SCOPE | {"le": _edges("tcp-rtt")},
     "linmonitor:alert_threshold": {
         "alert": ["DiskLatencyP99High", "TcpAcceptQueueNearLimit", "TcpRetransmitRatioHigh"]
     },

@@ -34,7 +34,8 @@ def _label_values(label: dict) -> list[str]:
     return [value for value in maps[0].values() if value != "other"]
 
 
-def _edges(metric: dict) -> list[float]:
+def edges(metric: dict) -> list[float]:
+    """Return the bounds of a histogram's buckets but +Inf, as its YAML declares them."""
     step = metric.get("bucket_multiplier", 1)
     if "bucket_keys" in metric:
         return [key * step for key in metric["bucket_keys"]]
@@ -51,16 +52,16 @@ def _text(name: str, labels: dict[str, str], value: float) -> str:
 
 def _histogram(name: str, metric: dict, labels: dict[str, str], count: float) -> list[str]:
     """Spread `count` events over the buckets, most of them in the middle."""
-    edges = _edges(metric)
-    weights = [2.0 ** -abs(place - len(edges) // 2) for place in range(len(edges))]
+    bounds = edges(metric)
+    weights = [2.0 ** -abs(place - len(bounds) // 2) for place in range(len(bounds))]
     total, below, out = sum(weights), 0.0, []
-    for edge, weight in zip(edges, weights):
+    for edge, weight in zip(bounds, weights):
         below += weight / total
         out.append(
             _text(f"{name}_bucket", labels | {"le": repr(float(edge))}, round(count * below))
         )
     out.append(_text(f"{name}_bucket", labels | {"le": "+Inf"}, round(count)))
-    mean = sum(edge * weight for edge, weight in zip(edges, weights)) / total
+    mean = sum(edge * weight for edge, weight in zip(bounds, weights)) / total
     out.append(_text(f"{name}_sum", labels, count * mean))
     out.append(_text(f"{name}_count", labels, round(count)))
     return out

@@ -238,7 +238,7 @@ def test_a_stat_tells_no_event_from_no_program_and_no_answer(
     ],
 )
 def test_a_heatmap_has_the_rows_in_use_and_shares_of_a_moment(tmp_path, at, shares):
-    """28 rows from 1 us to 2 minutes left a quarter of the plot to the data."""
+    """All rows from 1 us to 2 minutes left a quarter of the plot to the data."""
     panel = _panel("Kernel / Host: Device time")
     labels = 'job="ebpf_exporter",instance="a",device="sda",operation="read"'
     grows = {"1e-06": 0, "0.001": 0, "0.002": 5, "0.004": 10, "0.008": 10, "134.2": 10, "+Inf": 10}
