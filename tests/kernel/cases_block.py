@@ -140,6 +140,11 @@ def bounds(lab: Lab) -> None:
             lab.check(CONFIG, metric, f"{case}: above {le} s", READS_EACH,
                       lambda d, m=metric, le=le, ls=labels:
                       d.count(m, **ls) - d.bucket(m, le, **ls), may_skip=True)  # fmt: skip
+    for metric in (LATENCY, TOTAL):
+        lab.check(CONFIG, metric, "null_blk: buckets of these bounds", len(BOUNDS),
+                  lambda d, m=metric: len(
+                      {repr(bound / 1e6) for bound in BOUNDS}
+                      & {dict(pairs)["le"] for pairs in d.named(f"{m}_bucket")}))  # fmt: skip
     for bound in RESOLVED:
         le, taken = repr(bound / 1e6), bound * 7 // 8
         labels, seconds = read_null_disk(lab, taken)
