@@ -109,8 +109,9 @@ bench: $(VENV)/.ready-test ## What a run that changes nothing costs: executions 
 bench-fleet: $(VENV)/.ready-test ## The controller's time per host, for 5 and 20 hosts
 	$(BIN)/python -m tests.bench.fleet 5 20
 
-bench-bpf: $(VENV)/.ready-test ## Nanoseconds per event, as ratios
+bench-bpf: $(VENV)/.ready-test ## Nanoseconds per event, as ratios; two processors at once; a scrape of full maps
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench_bounds
 
 costs: $(VENV)/.ready-test ## Run bench-bpf and write the costs of docs/programs.md
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench --write

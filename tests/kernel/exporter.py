@@ -197,8 +197,8 @@ class Exporter:
                 raise RuntimeError(f"{self.label}: the exporter did not start\n{log[-3000:]}")
             time.sleep(0.1)
 
-    def metrics(self) -> Metrics:
-        """Scrape once."""
+    def page(self) -> str:
+        """Scrape once; return the text."""
         connection = UnixConnection(self.socket)
         connection.request("GET", "/metrics")
         response = connection.getresponse()
@@ -206,7 +206,11 @@ class Exporter:
         connection.close()
         if response.status != 200:
             raise RuntimeError(f"{self.label}: scrape answered {response.status}: {text[:500]}")
-        metrics = parse(text)
+        return text
+
+    def metrics(self) -> Metrics:
+        """Scrape once; return what it says and what the kernel knows besides."""
+        metrics = parse(self.page())
         # What the kernel knows beyond what the exporter tells.
         for name, pairs in list(metrics.samples):
             if name == PREFIX + "ebpf_program_info":
