@@ -1,6 +1,6 @@
 # Copyright: linmonitor.stack contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Print what a fleet costs one Prometheus: processor, memory, bytes per sample.
+"""Print what a fleet costs one Prometheus: processor, memory, bytes.
 
 One process plays all targets, each with the series of a host with two busy disks; the server is
 real, scrapes at the default interval, and evaluates our rules. What these record counts as samples
@@ -109,15 +109,21 @@ def resident_bytes(pid: int) -> int:
     return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024
 
 
-def bytes_per_sample(port: int, data: Path) -> float:
-    """Return the size of all chunks and the index of what is stored, by its number of samples."""
+def stored(port: int, data: Path) -> tuple[float, float]:
+    """Return the bytes of a sample in the chunks, and those of a series in a block's index.
+
+    A block has one index, however long it is, so the two are apart: these minutes are no block of
+    two hours.
+    """
     asked = Request(f"http://127.0.0.1:{port}/api/v1/admin/tsdb/snapshot", method="POST")
     with urlopen(asked, timeout=600) as answer:
         name = json.load(answer)["data"]["name"]
     blocks = list((data / "snapshots" / name).glob("*/meta.json"))
-    samples = sum(json.loads(one.read_text())["stats"]["numSamples"] for one in blocks)
-    files = (file for one in blocks for file in one.parent.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in files) / samples
+    said = [json.loads(block.read_text())["stats"] for block in blocks]
+    chunks = sum(file.stat().st_size for block in blocks for file in block.parent.glob("chunks/*"))
+    index = sum((block.parent / "index").stat().st_size for block in blocks)
+    samples, series = (sum(one[what] for one in said) for what in ("numSamples", "numSeries"))
+    return chunks / samples, index / series
 
 
 def main() -> None:
@@ -149,12 +155,14 @@ def main() -> None:
             answering = one('sum(up{job="ebpf_exporter"})')
             series = one("prometheus_tsdb_head_series")
             rate = one("rate(prometheus_tsdb_head_samples_appended_total[5m])")
-            stored = bytes_per_sample(own, folder / "data")
+            sample, entry = stored(own, folder / "data")
     player.terminate()
-    print("hosts  answering   series  samples/s  cores  memory MiB  bytes/sample")
+    print(
+        "hosts  answering   series  samples/s  cores  memory MiB  bytes/sample  index bytes/series"
+    )
     print(
         f"{options.hosts:5}  {answering:9.0f} {series:8.0f} {rate:10.0f} {cores:6.2f}"
-        f" {memory / 2**20:11.0f} {stored:13.2f}"
+        f" {memory / 2**20:11.0f} {sample:13.2f} {entry:19.0f}"
     )
     if answering < options.hosts:
         raise SystemExit("Not every target was scraped: this machine is too busy or too small.")
