@@ -83,7 +83,7 @@ PARTS: dict[str, Part] = {
         2,
         [["pytest", "-n2", "--quiet", "-m", "not between", "tests/rules", "tests/dashboards"]],
     ),
-    "sanity": Part(3, [["tests/sanity/run"]]),
+    "sanity": Part(4, [["tests/sanity/run"], ["tests/sanity/importer"]]),
     "matrix": Part(12, [on_artifact("tests.kernel.matrix")]),
     **{name: scenario(name, minutes) for name, minutes in SCENARIOS.items() if name not in TEST},
     **{name: scenario(name, 7) for name in FOLDERS if name not in SCENARIOS},
