@@ -110,8 +110,8 @@ bench-fleet: $(VENV)/.ready-test ## The controller's time per host, for 5 and 20
 	$(BIN)/python -m tests.bench.fleet 5 20
 
 bench-bpf: $(VENV)/.ready-test ## Nanoseconds per event, as ratios; two processors at once; a scrape of full maps
-	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench_bounds
+	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench
 
 costs: $(VENV)/.ready-test ## Run bench-bpf and write the costs of docs/programs.md
 	$(BIN)/python -m tests.lab.artifact $(BIN)/python -m tests.kernel.bench --write
