@@ -130,7 +130,9 @@ def reach(box: Box, process: subprocess.Popen, step: str, since: str) -> None:
         return
     steps = f"journalctl --unit=linmonitor-release --output=cat --since='{since}'"
     while step not in box.run(steps):
-        assert process.poll() is None, f"the deployment never came to {step}"
+        if process.poll() is not None:
+            said = failures(process.communicate()[0])
+            pytest.fail(f"the deployment never came to {step}: {said}")
 
 
 @pytest.mark.reliability(
