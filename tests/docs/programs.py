@@ -33,7 +33,7 @@ COST = """\
 
 `make bench-bpf` measures nanoseconds per event on the machine's own kernel; `make costs` writes
 them here.
-`kernel.bpf_stats_enabled` costs 50 to 65 ns per run itself; "net" is without it (an empty program
+`kernel.bpf_stats_enabled` costs 30 to 65 ns per run itself; "net" is without it (an empty program
 on the same hook, in the same run). Where two programs make one event, both are in it.
 
 One run on Linux 6.18, direct 4 KiB reads on two CPUs, connections and short messages over loopback,
