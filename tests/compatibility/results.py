@@ -61,8 +61,8 @@ other architectures than x86_64 and aarch64 and kernels without BTF are refused 
 anything changes. {outside} are such systems: a cell of theirs passed if preflight
 and each part of site refused the host with what would do instead, and no file of it changed. Newer
 cores refuse their Python themselves, before anything of ours runs. A Debian 12 without systemd was
-tried by hand with cores 2.16 and 2.21 on 2026-11-27: refused likewise, and no file of it changed. For
-the rest tests show it with hosts that say so of themselves, not with such systems. What is made
+tried by hand with cores 2.16 and 2.21 on 2026-11-27: refused likewise, and no file of it changed.
+For the rest tests show it with hosts that say so of themselves, not with such systems. What is made
 from Debian or Ubuntu, newer versions of both, and aarch64 hosts are not refused, and were not
 tried; what ran on arm64 is in [accuracy_arm64.md](accuracy_arm64.md).
 """
