@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
                 "role": {"type": "str", "required": True},
                 "files": {"type": "bool", "default": True},
                 "faults": {"type": "str"},
+                "settle": {"type": "list", "elements": "str", "default": []},
             }
         )[1]
         known = dict(task_vars or {})
@@ -54,13 +55,24 @@ class ActionModule(ActionBase):
         result["changed"] = False
         if wrong:
             said = f"Nothing was changed on {known['inventory_hostname']}. {' '.join(wrong)}"
-        elif arguments["faults"]:
+            return result | {"failed": True, "msg": said}
+        unsettled = self._settle(arguments["settle"], known)
+        if arguments["faults"]:
             said = " ".join(filter(None, self._templar.template(known[arguments["faults"]])))
-        else:
-            said = ""
-        if said:
-            result.update(failed=True, msg=said)
-        return result
+            if said:
+                return result | {"failed": True, "msg": said}
+        if unsettled:
+            raise unsettled
+        return result | {"settled": {name: known[name] for name in arguments["settle"]}}
+
+    def _settle(self, names: list[str], known: dict) -> AnsibleError | None:
+        """Evaluate variables for good; return what kept one from it, which a fault may explain."""
+        for name in names:
+            try:
+                known[name] = self._templar.template(known[name])
+            except AnsibleError as error:
+                return error
+        return None
 
     def _lacking(self, kind: str, value: Any) -> str:
         """Name a file that is not where a task of the role looks for it, "" where all are there."""

@@ -374,6 +374,12 @@ def allowed_sources(sources: object, own: list[str]) -> dict[str, list[str]]:
     return {"prefixes": list(dict.fromkeys(own + found)), "others": others, "faults": faults}
 
 
+def builder(groups: Mapping, hostvars: Mapping) -> Mapping:
+    """Return the variables of the host that builds; targets must know what they will be given."""
+    hosts = groups.get("linmonitor_build")
+    return hostvars[hosts[0]] if hosts else {}
+
+
 def first_target(groups: Mapping, hostvars: Mapping) -> Mapping:
     """Return the variables of the first target, or of the first host; none where there is none."""
     hosts = groups.get("linmonitor_targets") or groups.get("all") or [""]
@@ -388,6 +394,7 @@ class FilterModule:
         return {
             "alertmanagers": alertmanagers,
             "allowed_sources": allowed_sources,
+            "builder": builder,
             "first_target": first_target,
             "listener": listener,
             "listen_stream": listen_stream,

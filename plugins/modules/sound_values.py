@@ -40,6 +40,16 @@ options:
       - Name of a variable, a list of texts, that says what else is wrong; an empty text is nothing.
       - It is evaluated where every value is sound.
     type: str
+  settle:
+    description:
+      - Names of variables whose values later tasks read from the result, in an order in which each
+        is made from those before it. They and what they are made from are evaluated once, where
+        Ansible evaluates a variable, and all that it is made from, wherever one is read.
+      - They are evaluated before O(faults), which may read them; one that cannot be
+        evaluated is a failure of its own only where there are no faults.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -54,6 +64,18 @@ EXAMPLES = r"""
   vars:
     my_faults:
       - "{{ 'No program is wanted.' if bpf_programs_enabled | length == 0 else '' }}"
+
+- name: Settle what later tasks read
+  linmonitor.stack.sound_values:
+    role: ebpf_exporter
+    settle: [my_folder]
+  register: my_result
+  vars:
+    my_folder: "{{ ebpf_exporter_root }}/current"
+
+- name: Show it
+  ansible.builtin.debug:
+    msg: "{{ my_result.settled.my_folder }}"
 """
 
 RETURN = r"""
@@ -61,4 +83,9 @@ msg:
   description: The variables that were refused, and what each may be, or the faults.
   returned: on failure
   type: str
+settled:
+  description: The value of each variable that O(settle) names.
+  returned: success
+  type: dict
+  sample: {my_folder: /opt/linmonitor/current}
 """

@@ -381,10 +381,16 @@ def test_a_configuration_reads_back(value):
 
 
 def play(
-    tmp_path, faults: str | None = None, role: str = "ebpf_exporter", files: bool = True, **values
+    tmp_path,
+    faults: str | None = None,
+    role: str = "ebpf_exporter",
+    files: bool = True,
+    settle: tuple[str, ...] = (),
+    **values,
 ) -> str:
     """Run the action for a role with values; return what was printed."""
-    task = {"role": role, "files": files} | ({"faults": faults} if faults else {})
+    task = {"role": role, "files": files, "settle": list(settle)}
+    task |= {"faults": faults} if faults else {}
     (tmp_path / "play.yml").write_text(
         yaml.safe_dump(
             [
@@ -392,7 +398,10 @@ def play(
                     "hosts": "localhost",
                     "gather_facts": False,
                     "vars": values,
-                    "tasks": [{"linmonitor.stack.sound_values": task}],
+                    "tasks": [
+                        {"linmonitor.stack.sound_values": task, "register": "sound"},
+                        {"debug": {"msg": "{{ sound.settled | to_json }}"}},
+                    ],
                 }
             ]
         )
@@ -482,6 +491,32 @@ def test_the_action_evaluates_each_value_once(tmp_path):
     )
     assert "failed=0" in shown
     assert count.read_text() == "\n"
+
+
+def test_the_action_settles_each_variable_once(tmp_path):
+    """The faults, the variables after it and later tasks read what was found then."""
+    count = tmp_path / "count"
+    shown = play(
+        tmp_path,
+        "my_faults",
+        settle=("my_number", "my_list", "my_sum"),
+        my_number=f"{{{{ lookup('pipe', 'echo >> {count}; wc -l < {count}') | int }}}}",
+        my_list="{{ [my_number, ebpf_exporter_root | default('/srv/x')] }}",
+        my_sum="{{ {'all': my_list + [my_number]} }}",
+        my_faults=["{{ '' if my_number == 1 else 'asked again' }}"],
+    )
+    settled = {"my_number": 1, "my_list": [1, "/srv/x"], "my_sum": {"all": [1, "/srv/x", 1]}}
+    assert json.dumps(settled) in shown.replace("\\", "")
+    assert count.read_text() == "\n"
+
+
+def test_a_fault_is_told_before_what_cannot_be_settled(tmp_path):
+    values = {"settle": ("my_first", "my_next"), "my_next": "{{ my_first }}", "my_faults": FAULTS}
+    values |= {"my_first": "{{ nowhere.found }}", "ebpf_exporter_root": "/srv/x"}
+    shown = play(tmp_path, "my_faults", wrong=True, **values)
+    assert "msg: the root is /srv/x and more" in shown and "nowhere" not in shown
+    shown = play(tmp_path, "my_faults", **values | {"my_faults": []})
+    assert "failed=1" in shown and "'nowhere' is undefined" in shown
 
 
 def test_the_action_reads_the_kinds_of_this_collection():

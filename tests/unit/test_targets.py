@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.linmonitor.stack.plugins.filter.targets import (
     alertmanagers,
     allowed_sources,
+    builder,
     first_target,
     listen_stream,
     listener,
@@ -414,6 +415,16 @@ def test_the_host_itself_is_nobody_else():
     sources = ["localhost", "127.0.0.1", "127.0.0.0/8", "::1", "192.0.2.2"]
     assert allowed_sources(sources, ["localhost", "192.0.2.2"])["others"] == []
     assert allowed_sources(["192.0.2.1"], ["localhost"])["others"] == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize("groups", [{}, {"linmonitor_build": []}])
+def test_an_inventory_need_not_build(groups):
+    assert builder(groups, {"db": {"toolchain_suite": "trixie"}}) == {}
+
+
+def test_the_first_build_host_is_the_builder():
+    hostvars = {"db": {"toolchain_suite": "trixie"}, "mon": {}}
+    assert builder({"linmonitor_build": ["db", "mon"]}, hostvars) == {"toolchain_suite": "trixie"}
 
 
 @pytest.mark.parametrize(
