@@ -9,7 +9,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tests.lab.hosts import CHECKOUT, Lab
 
@@ -74,11 +77,22 @@ class Deployed:
 
         Not its errors: podman writes warnings of its own there.
         """
-        done = subprocess.run(
-            ["podman", "exec", self.lab.container("box"), "sh", "-c", command],
-            stdout=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+        done = subprocess.run(self._inside(command), stdout=subprocess.PIPE, text=True, check=False)
         return done.stdout.strip()
+
+    @contextmanager
+    def running(self, command: str) -> Iterator[IO[str]]:
+        """Have a command running in the host; yield its standard output as it comes."""
+        process = subprocess.Popen(self._inside(command), stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        try:
+            yield process.stdout
+        finally:
+            process.kill()
+            process.communicate()
+
+    def _inside(self, command: str) -> list[str]:
+        return ["podman", "exec", self.lab.container("box"), "sh", "-c", command]
 
     def process(self, unit: str) -> str:
         """Return the process of a unit."""
