@@ -12,6 +12,7 @@ exporter's own Go module. Every design runs alone, in turn, in several rounds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import re
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.pins import DEFAULT, EXPORTER
@@ -136,6 +138,17 @@ def write_cost(config: str, variant: str, total: float, net: float) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+@contextlib.contextmanager
+def kernel_setting(file: Path, value: str) -> Iterator[None]:
+    """Have a value in a file of the kernel for a while."""
+    before = file.read_text(encoding="ascii")
+    file.write_text(value, encoding="ascii")
+    try:
+        yield
+    finally:
+        file.write_text(before, encoding="ascii")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -151,17 +164,13 @@ def main() -> None:
         designs += [("empty", variant, load) for load in LOADS] + [("clock", variant, "block")]
         designs += [(c, variant, load) for c, load in EVENTS.items() if c != "upstream"]
     seen: dict[tuple, list[dict[str, float]]] = {design: [] for design in designs}
-    enabled = STATS.read_text(encoding="ascii")
     with tempfile.TemporaryDirectory(prefix="linmonitor-") as folder:
         artifact = Path(folder)
         prepare(options.artifact.resolve(), libbpf_include(), artifact)
-        STATS.write_text("1", encoding="ascii")
-        try:
+        with kernel_setting(STATS, "1"):
             for _ in range(options.rounds):
                 for design in designs:
                     seen[design].append(cost(artifact, *design, options.seconds))
-        finally:
-            STATS.write_text(enabled, encoding="ascii")
 
     def median(config: str, variant: str, load: str, programs: tuple[str, ...] = ()) -> float:
         """Return the median over the rounds of a design's cost per event."""

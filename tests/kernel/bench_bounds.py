@@ -11,13 +11,12 @@ two of them really count at the same time for one disk and one operation.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +32,12 @@ SCRAPE = 0.050  # seconds, of the fullest maps
 SAME_PROCESSOR = "2"  # of queue/rq_affinity
 
 
-@contextlib.contextmanager
-def pinned_completions() -> Iterator[None]:
-    """Let the disk below FOLDER complete each request on the processor that made it."""
+def affinity() -> Path:
+    """Return the setting that says where the disk below FOLDER completes its requests."""
     number = FOLDER.stat().st_dev
     device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
     disk = device if (device / "queue").is_dir() else device.parent
-    affinity = disk / "queue" / "rq_affinity"
-    before = affinity.read_text(encoding="ascii")
-    affinity.write_text(SAME_PROCESSOR, encoding="ascii")
-    try:
-        yield
-    finally:
-        affinity.write_text(before, encoding="ascii")
+    return disk / "queue" / "rq_affinity"
 
 
 def completions() -> list[int]:
@@ -140,14 +132,10 @@ def main() -> None:
         raise SystemExit("One processor cannot wait for another: contention needs two.")
     variants = {config: "tp_btf" for config in bench.EVENTS if config != "upstream"}
     held = [scrape(artifact, variants) <= SCRAPE]
-    enabled = bench.STATS.read_text(encoding="ascii")
-    bench.STATS.write_text("1", encoding="ascii")
-    try:
-        with pinned_completions():
-            for variant in bench.LIMITS:
-                held.append(contention(artifact, variant, processors) <= CONTENTION)
-    finally:
-        bench.STATS.write_text(enabled, encoding="ascii")
+    statistics_on = bench.kernel_setting(bench.STATS, "1")
+    with statistics_on, bench.kernel_setting(affinity(), SAME_PROCESSOR):
+        for variant in bench.LIMITS:
+            held.append(contention(artifact, variant, processors) <= CONTENTION)
     print(f"{sum(held)} passed, {len(held) - sum(held)} failed")
     sys.exit(not all(held))
 
