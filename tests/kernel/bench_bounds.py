@@ -94,9 +94,8 @@ def fill(exporter: Exporter, folder: Path) -> int:
     for found in maps.of(exporter.process.pid):
         if metric := metrics.get(found.name):
             fields = [values_of(label, metric) for label in metric["labels"]]
-            for key in itertools.islice(itertools.product(*fields), found.max_entries):
-                found.call(maps.UPDATE, b"".join(key), (1).to_bytes(8, sys.byteorder))
-                filled += 1
+            keys = itertools.islice(itertools.product(*fields), found.max_entries)
+            filled += found.put(map(b"".join, keys), (1).to_bytes(8, sys.byteorder))
         found.close()
     return filled
 

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 SYSCALL_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
@@ -80,14 +81,21 @@ class Map:
             key = ctypes.create_string_buffer(used, self.key_size)
             # The kernel refuses a value here, even one that it would not read.
             bpf(DELETE, struct.pack("<IxxxxQ", self.fd, ctypes.addressof(key)))
-        for number in range(self.max_entries):
-            unused = struct.pack("<I", number).ljust(self.key_size, b"\xee")
+        numbers = (struct.pack("<I", number) for number in range(self.max_entries))
+        self.put((n.ljust(self.key_size, b"\xee")[::-1] for n in numbers), bytes(self.value_size))
+
+    def put(self, keys: Iterable[bytes], value: bytes) -> int:
+        """Put entries in until there is no room, which programs take too; return how many."""
+        added = 0
+        for key in keys:
             try:
-                self.call(UPDATE, unused[::-1], bytes(self.value_size))
+                self.call(UPDATE, key, value)
             except OSError as error:
                 if error.errno != errno.E2BIG:
                     raise
-                return
+                break
+            added += 1
+        return added
 
 
 def of(process: int) -> list[Map]:
