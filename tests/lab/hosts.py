@@ -37,9 +37,15 @@ PACKAGES = (
 CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
 BOOT_SECONDS = 120
 REMOVE_ATTEMPTS = 4
-NEW_SYSTEMD = "; systemd from 258 on wants cgroup v2, and this machine has v1"
+WANTS_CGROUP_V2 = 258  # of systemd's versions, the first
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INSTANCES = 7  # of inotify that a host takes
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
-ULIMITS = ("nofile=20000:20000", "nproc=20000:20000")
+# runc: crun refuses the hybrid cgroup layout that many hosts still have.
+RUN = (
+    "podman", "run", "--runtime", "runc",
+    "--ulimit=nofile=20000:20000", "--ulimit=nproc=20000:20000",
+)  # fmt: skip
 
 
 class LabError(RuntimeError):
@@ -121,10 +127,8 @@ class Lab:
             file.write_text(text)
 
     def _start(self, host: str, suite: str) -> None:
-        # runc: crun refuses the hybrid cgroup layout that many hosts still have.
         run(
-            "podman", "run", "--detach", "--runtime", "runc", "--systemd=always", "--privileged",
-            *(f"--ulimit={limit}" for limit in ULIMITS),
+            *RUN, "--detach", "--systemd=always", "--privileged",
             "--name", self.container(host), "--hostname", host,
             "--label", f"{LABEL_CHECKOUT}={CHECKOUT}", "--label", f"{LABEL_LAB}={self.name}",
             image_tag(suite), "/sbin/init",
@@ -144,8 +148,17 @@ class Lab:
             )  # fmt: skip
             state = asked.stdout.strip()
             if "container state improper" in asked.stderr:
-                why = "" if CGROUP_V2.exists() else NEW_SYSTEMD
-                raise LabError(f"host {host} ended instead of booting{why}")
+                raise LabError(f"host {host} ended instead of booting; {self._why_it_ended(name)}")
+
+    def _why_it_ended(self, container: str) -> str:
+        """Say what kept systemd from booting, which has no console there to say it itself."""
+        image = run("podman", "inspect", "--format", "{{.ImageName}}", container).strip()
+        ask = ("dpkg-query", "--show", "--showformat=${Version}", "systemd")
+        version = int(re.split(r"\D", run(*RUN, "--rm", image, *ask), maxsplit=1)[0])
+        if version >= WANTS_CGROUP_V2 and not CGROUP_V2.exists():
+            return f"systemd from {WANTS_CGROUP_V2} on wants cgroup v2, and this machine has v1"
+        limit = INOTIFY.read_text().strip()
+        return f"each takes {INSTANCES} of the {limit} in fs.inotify.max_user_instances"
 
     def _let_in(self, host: str) -> None:
         name = self.container(host)
