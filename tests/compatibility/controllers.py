@@ -33,7 +33,8 @@ CORES = {
 }
 CACHE = cache() / "compatibility"
 COLLECTIONS = "collections"
-# What decides how a host is deployed to; prose and claims follow from what ran.
+# What decides how a controller is prepared and a host deployed to; prose and claims follow.
+PREPARED = ("Makefile", "requirements.txt", "tests/lab/prepare", "tests/lab/packages/install")
 DEPLOYED = ("files/", "playbooks/", "plugins/", "roles/", "templates/", "versions.yml")
 CLAIMS = (".md", "/meta/main.yml")
 
@@ -104,10 +105,7 @@ class Controller:
 
     def versions(self) -> dict[str, str]:
         """Return the exact versions of core and Python."""
-        said = run(self.program("ansible"), "--version")
-        core = re.search(r"core ([^\]]+)", said)
-        version = re.search(r"python version = (\S+)", said)
-        return {"core": core[1] if core else "", "python": version[1] if version else ""}
+        return versions(run(self.program("ansible"), "--version"))
 
     def install(self, tarball: Path, folder: Path) -> None:
         """Install the collection as its users do, into a folder that has none."""
@@ -121,6 +119,13 @@ class Controller:
         )  # fmt: skip
         if done.returncode:
             raise LabError(f"the collection was not installed: {done.stdout.strip()}")
+
+
+def versions(said: str) -> dict[str, str]:
+    """Return the versions of core and Python that `ansible --version` says."""
+    core = re.search(r"core ([^\]]+)", said)
+    version = re.search(r"python version = (\S+)", said)
+    return {"core": core[1] if core else "", "python": version[1] if version else ""}
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -144,7 +149,7 @@ def build_tarball(folder: Path) -> Path:
 
 
 def content(tarball: Path) -> str:
-    """Return a name of what a tarball deploys, which no time of packing changes."""
+    """Return a name of what a tarball and the checkout's verbs do, which no time changes."""
     with tarfile.open(tarball) as packed:
         listed = packed.extractfile("FILES.json")
         files = json.load(listed)["files"] if listed else []
@@ -153,13 +158,14 @@ def content(tarball: Path) -> str:
         for one in files
         if one["name"].startswith(DEPLOYED) and not one["name"].endswith(CLAIMS)
     )
+    sums += [(name, (CHECKOUT / name).read_text()) for name in PREPARED]
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:12]
 
 
 def commit() -> str:
-    """Return the last commit of what is deployed, with a + where files differ from it."""
+    """Return the last commit of what is content, with a + where files differ from it."""
     git = ["git", "-C", str(CHECKOUT)]
-    paths = ["--", *DEPLOYED, *(f":(exclude)*{claim}" for claim in CLAIMS)]
+    paths = ["--", *PREPARED, *DEPLOYED, *(f":(exclude)*{claim}" for claim in CLAIMS)]
     last = run(*git, "log", "-1", "--abbrev=10", "--format=%h", *paths).strip()
     return last + ("+" if run(*git, "status", "--porcelain", *paths) else "")
 

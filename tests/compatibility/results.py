@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.compatibility.bare import TARGET_SUITE, VERBS
 from tests.compatibility.controllers import CACHE, CORES
 from tests.compatibility.jobs import JOBS, REFUSALS
 from tests.lab.hosts import CHECKOUT
@@ -28,7 +30,9 @@ DIAGONAL = ["2.16-bullseye", "2.19-noble", "2.21-trixie"]
 # Systems that are to be refused, each by the newest core that still has modules for its Python.
 OUTSIDE = {"2.16-bionic": "Ubuntu 18.04", "2.19-focal": "Ubuntu 20.04"}
 INSIDE = DIAGONAL + sorted({f"{core}-{suite}" for core in CORES for suite in TARGETS} - {*DIAGONAL})
-CELLS = [*INSIDE, *OUTSIDE]
+# Controllers that start with nothing, where README says that its verbs work.
+BARE = {"bare-bookworm": "Debian 12", "bare-trixie": "Debian 13", "bare-noble": "Ubuntu 24.04"}
+CELLS = [*INSIDE, *OUTSIDE, *BARE]
 PASSED = "passed"
 FIELDS = ("core", "python", "system", "host_python", "date", "commit", "said")
 LINE = re.compile(
@@ -56,6 +60,19 @@ that files differed from it.
 |---|---|---|---|---|---|---|
 {lines}
 
+{heading}
+
+Controllers that have nothing but `make` and a clone, and act on a {target} over ssh, in this order:
+{verbs}.
+`make server` runs twice, and changes nothing the second time. Artifact, Prometheus and the stand-in
+for Grafana are handed in.
+
+| core | its Python | controller | Python of the host | date | commit | result |
+|---|---|---|---|---|---|---|
+{bare}
+
+## What is refused
+
 Other systems than Debian and Ubuntu, Debian before 11, Ubuntu before 22.04, hosts without systemd,
 other architectures than x86_64 and aarch64 and kernels without BTF are refused by name before
 anything changes. {outside} are such systems: a cell of theirs passed if preflight
@@ -66,6 +83,7 @@ For the rest tests show it with hosts that say so of themselves, not with such s
 from Debian or Ubuntu, newer versions of both, and aarch64 hosts are not refused, and were not
 tried; what ran on arm64 is in [accuracy_arm64.md](accuracy_arm64.md).
 """
+HEADING = "## Controllers from nothing"
 
 
 def file(cell: str) -> Path:
@@ -83,11 +101,15 @@ def shown() -> dict[str, dict[str, Any]]:
     suites = {system: suite for suite, system in TARGETS.items()}
     suites |= {system: cell.split("-")[1] for cell, system in OUTSIDE.items()}
     cells = {}
-    for fields in LINE.findall(PAGE.read_text()):
+    of_hosts, _, of_controllers = PAGE.read_text().partition(HEADING)
+    lines = [("", fields) for fields in LINE.findall(of_hosts)]
+    lines += [("bare", fields) for fields in LINE.findall(of_controllers)]
+    for kind, fields in lines:
         result = dict(zip(FIELDS, fields, strict=True))
-        name = ".".join(result["core"].split(".")[:2]) + "-" + suites[result.pop("system")]
+        core = ".".join(result["core"].split(".")[:2])
+        name = f"{kind or core}-{suites[result.pop('system')]}"
         word, _, why = result.pop("said").replace("\\|", "|").partition(": ")
-        jobs = REFUSALS if name in OUTSIDE else JOBS
+        jobs = jobs_of(name)
         job, _, fault = why.partition(": ")
         found = {
             PASSED: {"jobs": dict.fromkeys(jobs, PASSED)},
@@ -104,9 +126,14 @@ def write(cell: str, result: dict[str, Any]) -> None:
     file(cell).write_text(json.dumps(result, indent=1) + "\n")
 
 
+def jobs_of(cell: str) -> dict[str, Callable[[Any], None]]:
+    """Return what is tried in a cell."""
+    return VERBS if cell in BARE else REFUSALS if cell in OUTSIDE else JOBS
+
+
 def passed(result: dict[str, Any]) -> bool:
     """Say whether every job passed."""
-    return result.get("jobs") in [dict.fromkeys(jobs, PASSED) for jobs in (JOBS, REFUSALS)]
+    return result.get("jobs") in [dict.fromkeys(jobs, PASSED) for jobs in (JOBS, REFUSALS, VERBS)]
 
 
 def words(result: dict[str, Any]) -> str:
@@ -153,4 +180,8 @@ def render() -> str:
         table="\n".join(table),
         lines="\n".join(lines),
         outside=" and ".join(OUTSIDE.values()),
+        heading=HEADING,
+        target=TARGETS[TARGET_SUITE],
+        verbs=", ".join(f"`{verb}`" for verb in VERBS),
+        bare="\n".join(line("", system, read(cell)) for cell, system in BARE.items() if read(cell)),
     )

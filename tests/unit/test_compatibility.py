@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ansible_collections.linmonitor.stack.plugins.module_utils._host import WANTED
 
-from tests.compatibility import controllers, jobs, results
+from tests.compatibility import bare, controllers, jobs, results
 from tests.lab import ubuntu
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,13 +45,20 @@ def test_the_page_says_what_became_of_a_cell_and_why(cache):
     assert "| failed: preflight: a \\| fault of two lines |\n" in page
     assert "| not run: no Python 3.12 on this machine |\n" in page
     assert page.count("2026-01-02") == 3
+    verbs = dict.fromkeys(bare.VERBS, results.PASSED)
+    results.write("bare-trixie", ran | {"jobs": verbs, "core": "2.19.9", "python": "3.13.5"})
+    results.write("2.19-trixie", ran | {"jobs": ALL, "core": "2.19.9"})
+    page = results.render()
+    of_hosts, _, of_controllers = page.partition(results.HEADING)
+    assert "| 2.19.9 |  | Debian 13 |  | 2026-01-02 | abc | passed |\n" in of_hosts
+    assert "| 2.19.9 | 3.13.5 | Debian 13 |  | 2026-01-02 | abc | passed |\n" in of_controllers
     # What ran on another machine stays on the page.
     results.PAGE.write_text(page)
     for cell in results.CELLS:
         results.file(cell).unlink(missing_ok=True)
     assert results.render() == page
     results.write("2.16-bullseye", ran | {"jobs": {"preflight": "no"}, "core": "2.16.9"})
-    assert "passed |\n" not in results.render()
+    assert "Debian 11 |  | 2026-01-02 | abc | passed |" not in results.render()
 
 
 def test_the_diagonal_has_the_oldest_the_newest_and_an_ubuntu():
@@ -93,6 +100,20 @@ def test_nothing_claims_more_than_what_passed():
     for name in ("Debian", "Ubuntu"):
         first = next(system for system in systems if system.startswith(name))
         assert first.replace(" ", " from ") in WANTED
+
+
+@pytest.mark.parametrize(
+    ("cell", "tried"),
+    [("2.16-noble", jobs.JOBS), ("2.16-bionic", jobs.REFUSALS), ("bare-noble", bare.VERBS)],
+)
+def test_each_kind_of_cell_has_its_own_jobs(cell, tried):
+    assert cell in results.CELLS and results.jobs_of(cell) is tried
+
+
+def test_a_clean_that_leaves_a_server_running_is_told():
+    running = mock.Mock(ask=mock.Mock(return_value="inactive\nactive\n"))
+    with pytest.raises(jobs.JobError, match="exporter and Prometheus are"):
+        bare.clean(running)
 
 
 def test_a_python_that_cannot_make_environments_is_passed_over(monkeypatch, tmp_path):
