@@ -43,17 +43,29 @@ def test_removal_that_never_works_is_an_error(podman):
         hosts.remove("box")
 
 
-@pytest.mark.parametrize(("version", "why"), [(1, "wants cgroup v2"), (2, "booting$")])
-def test_a_host_that_ends_instead_of_booting_says_so_at_once(monkeypatch, tmp_path, version, why):
+@pytest.mark.parametrize(
+    ("systemd", "cgroup", "why"),
+    [
+        ("259-1ubuntu3", 1, "systemd from 258 on wants cgroup v2"),
+        ("259-1ubuntu3", 2, "each takes 7 of the 20 in fs.inotify.max_user_instances"),
+        ("252.39-1~deb12u2", 1, "each takes 7 of the 20 in fs.inotify.max_user_instances"),
+    ],
+)
+def test_a_host_that_ends_instead_of_booting_says_so_at_once(
+    monkeypatch, tmp_path, systemd, cgroup, why
+):
     asked = []
 
-    def run(command, **_options):
+    def ended(command, **_options):
         asked.append(command)
         return subprocess.CompletedProcess(command, 255, "", "Error: container state improper\n")
 
-    monkeypatch.setattr(hosts.subprocess, "run", run)
+    (tmp_path / "limit").write_text("20\n")
+    monkeypatch.setattr(hosts.subprocess, "run", ended)
+    monkeypatch.setattr(hosts, "run", lambda *words: systemd if words[-1] == "systemd" else "image")
     monkeypatch.setattr(hosts.time, "sleep", lambda _seconds: None)
-    monkeypatch.setattr(hosts, "CGROUP_V2", tmp_path / ("absent" if version == 1 else ""))
-    with pytest.raises(hosts.LabError, match=f"box ended instead of.*{why}"):
+    monkeypatch.setattr(hosts, "INOTIFY", tmp_path / "limit")
+    monkeypatch.setattr(hosts, "CGROUP_V2", tmp_path / ("absent" if cgroup == 1 else ""))
+    with pytest.raises(hosts.LabError, match=f"box ended instead of booting; {why}"):
         hosts.Lab("try")._let_in("box")
     assert len(asked) == 1
