@@ -67,6 +67,35 @@ def test_what_is_there_is_left_alone(tmp_path):
     assert install(environment, "--missing", "a", "c").stdout == "c\n"
 
 
+LOCKED_LISTS = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)"
+
+
+@pytest.mark.parametrize(
+    "message, answers, updates",
+    [
+        (LOCKED_LISTS, 2, 3),
+        # Ten minutes, in steps of five seconds.
+        (LOCKED_LISTS, 1000, 121),
+        ("E: The repository is not signed.", 1, 1),
+    ],
+)
+def test_lists_that_another_one_reads_are_waited_for(tmp_path, message, answers, updates):
+    environment = system(tmp_path, "", "make")
+    (tmp_path / "apt-get").write_text(
+        '#!/bin/sh\necho "$@" >> "$LOG"\ncase "$*" in *" update") ;; *) exit ;; esac\n'
+        f'[ "$(wc -l < "$LOG")" -gt {answers} ] || {{ echo "{message}" >&2; exit 100; }}\n'
+    )
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
+    done = install(environment, "make")
+    log = (tmp_path / "log").read_text().splitlines()
+    assert sum(line.endswith(" update") for line in log) == updates
+    recovers = answers < updates
+    assert (done.returncode == 0) is recovers
+    assert log[-1].endswith("make" if recovers else " update")
+    assert (message in done.stderr) is not recovers
+
+
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
