@@ -35,7 +35,7 @@ PACKAGES = (
     "systemd,systemd-sysv,dbus,python3,ca-certificates,iproute2,procps,openssh-server,apt-utils"
 )
 CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
-BOOT_SECONDS = 120
+BOOT_SECONDS = 300
 REMOVE_ATTEMPTS = 4
 WANTS_CGROUP_V2 = 258  # of systemd's versions, the first
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
