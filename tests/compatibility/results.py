@@ -73,10 +73,10 @@ for Grafana are handed in.
 
 ## Machines for the demo
 
-`make demo` runs whole on Debian 12, where this project is developed. On emulated machines with Debian 13
-(kernel 6.12) and Ubuntu 24.04 (6.8), both with cgroup v2, it was tried by hand on 2026-11-27: what it
-installs was installed there, its host booted, and `make demo-clean` removed it. What follows that is the
-same deployment as everywhere, and was broken off for lack of time.
+`make demo` runs whole on Debian 12, where this project is developed. On emulated machines with
+Debian 13 (kernel 6.12) and Ubuntu 24.04 (6.8), both with cgroup v2, it was tried by hand on
+2026-11-27: what it installs was installed there, its host booted, and `make demo-clean` removed it.
+What follows that is the same deployment as everywhere, and was broken off for lack of time.
 
 ## What is refused
 

@@ -37,7 +37,14 @@ PACKAGES = (
 CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
 BOOT_SECONDS = 300
 REMOVE_ATTEMPTS = 4
+# Where version 1 has the controllers, each container has a group of version 2 too, its own.
+HYBRID = Path("/sys/fs/cgroup/unified")
+INIT_ON_CGROUP_V2 = """
+umount -R /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec /sbin/init
+"""
 WANTS_CGROUP_V2 = 258  # of systemd's versions, the first
+THESE_WANT_CGROUP_V2 = ("resolute",)
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INSTANCES = 7  # of inotify that a host takes
 EXTRA_CA = Path("/usr/local/share/ca-certificates")
@@ -127,11 +134,14 @@ class Lab:
             file.write_text(text)
 
     def _start(self, host: str, suite: str) -> None:
+        options, init = [], ["/sbin/init"]
+        if suite in THESE_WANT_CGROUP_V2 and HYBRID.exists():
+            options, init = ["--cgroupns=private"], ["sh", "-c", INIT_ON_CGROUP_V2]
         run(
-            *RUN, "--detach", "--systemd=always", "--privileged",
+            *RUN, "--detach", "--systemd=always", "--privileged", *options,
             "--name", self.container(host), "--hostname", host,
             "--label", f"{LABEL_CHECKOUT}={CHECKOUT}", "--label", f"{LABEL_LAB}={self.name}",
-            image_tag(suite), "/sbin/init",
+            image_tag(suite), *init,
         )  # fmt: skip
 
     def _wait_for_boot(self, host: str) -> None:
