@@ -98,14 +98,17 @@ def try_cell(name: str, tarball: Path, folder: Path, variables: dict[str, Any]) 
 
 def try_bare(name: str, variables: dict[str, Any]) -> dict[str, Any]:
     """Make a controller with nothing on it and a host, and type the verbs."""
+    cell = bare.Bare(Lab(name), variables)
     try:
-        cell = bare.boot(name.split("-")[1], variables)
-    except LabError as error:
-        return {"not_run": str(error)}
-    try:
+        try:
+            cell.boot(name.split("-")[1])
+        except LabError as error:
+            return {"not_run": str(error)}
         cell.furnish()
         jobs = run_jobs(cell, results.jobs_of(name))
         return (cell.versions() if jobs["make prepare"] == results.PASSED else {}) | {"jobs": jobs}
+    except LabError as error:
+        return {"jobs": {"before the first job": str(error)}}
     finally:
         cell.lab.down()
 

@@ -24,7 +24,7 @@ from tests.lab.prometheus import sha256
 
 CONTROLLER = "controller"
 TARGET_SUITE = "bookworm"
-CLONE, HANDED_IN, INVENTORY = "/root/clone", "/root/handed-in", "/root/inventory.yml"
+CLONE, HANDED_IN, INVENTORY = "/srv/clone", "/srv/handed-in", "/srv/inventory.yml"
 INSTALL_MAKE = """
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update && apt-get -qq install --no-install-recommends make
@@ -46,11 +46,16 @@ class Bare:
         """Type a verb of the Makefile, without a terminal."""
         return self.ask(f"cd {CLONE} && make {verb} INVENTORY={INVENTORY} 2>&1")
 
-    def send(self, file: Path, name: str = "") -> str:
+    def send(self, file: Path) -> str:
         """Copy a file to the controller; return where it is there."""
-        place = f"{HANDED_IN}/{name or file.name}"
+        place = f"{HANDED_IN}/{file.name}"
         run("podman", "cp", str(file), f"{self.lab.container(CONTROLLER)}:{place}")
         return place
+
+    def boot(self, suite: str) -> None:
+        """Boot a controller of a suite and its host."""
+        hosts = {CONTROLLER: suite, HOST: TARGET_SUITE}
+        self.lab.up(hosts, {group: [HOST] for group in GROUPS})
 
     def furnish(self) -> None:
         """Put a clone, what is handed in and an inventory onto the controller."""
@@ -66,7 +71,7 @@ class Bare:
             for name, value in given.items()
         }
         variables["ebpf_exporter_artifact_sha256"] = sha256(artifact)
-        variables["grafana_secrets_dir"] = "/root/secrets"
+        variables["grafana_secrets_dir"] = "/srv/secrets"
         inventory = yaml.safe_load(self.lab.inventory.read_text())
         key, known = (self.send(self.lab.folder / name) for name in ("id_ed25519", "known_hosts"))
         inventory["all"]["vars"] = variables | {
@@ -118,10 +123,3 @@ def clean(bare: Bare) -> None:
 VERBS: dict[str, Callable[[Bare], None]] = {
     f"make {verb.__name__}": verb for verb in (prepare, preflight, server, verify, clean)
 }
-
-
-def boot(suite: str, variables: dict[str, Any]) -> Bare:
-    """Boot a controller of a suite and its host."""
-    lab = Lab(f"bare-{suite}")
-    lab.up({CONTROLLER: suite, HOST: TARGET_SUITE}, {group: [HOST] for group in GROUPS})
-    return Bare(lab, variables)
