@@ -89,6 +89,18 @@ def quiet(found: Samples) -> float:
     return (before + length // 2) % 1000 / 1000
 
 
+def begun(found: Samples, since: float) -> list[str]:
+    """Say which series have a single sample, later than `since`, seconds since the epoch.
+
+    For how long one is shown before the next comes is what engines differ in.
+    """
+    return [
+        f"{name_of(labels)} has a single sample"
+        for labels, values in found.items()
+        if len(values) == 1 and min(values) > since * 1000
+    ]
+
+
 def number(found: Samples) -> int:
     """Return how many samples there are."""
     return sum(map(len, found.values()))

@@ -28,10 +28,10 @@ from tests.stores.exporters import Exporters
 from tests.stores.results import Row
 from tests.stores.senders import INTERVAL, Sender, configure
 
-# Seconds. Recording rules come every half minute, some every minute, and read each other; a panel
-# of one that has a single sample is not the same everywhere.
+# Seconds. Recording rules come every half minute, some every minute, and read each other.
 FIRST, AWAY, AFTER, BOTH = 135, 40, 40, 50
-CATCH_UP, EVALUATED, PAUSE = 240, 240, 3
+RULES_EVERY = 60
+CATCH_UP, BEGUN, EVALUATED, PAUSE = 240, 240, 240, 3
 # A sample has the time at which its scrape began, and comes when it is over.
 LATE = 2 * INTERVAL
 PANEL_SECONDS = 90
@@ -114,7 +114,7 @@ class Trial:
             time.sleep(FIRST)
             self.leave()
             time.sleep(AFTER)
-            self.end = time.time() - LATE
+            settle(self.begun, BEGUN)
             self.say("samples and series are compared")
             self.sent = compare.stored(self.local, self.began, self.end)
             self.each("stored", self.stored)
@@ -167,6 +167,15 @@ class Trial:
             row.cells["away"] = f"{AWAY} s: {waited}"
 
         self.each("away", come_back)
+
+    def begun(self) -> list[str]:
+        """End what is compared now; say which results of rules have just begun.
+
+        A counter of the real exporters is there from its first event on, whenever that is.
+        """
+        self.end = time.time() - LATE
+        results = compare.stored(self.local, self.began, self.end, name=".+:.+")
+        return compare.begun(results, self.end - 2 * RULES_EVERY)
 
     def stored(self, engine: Engine, row: Row) -> None:
         """Every sample of the first replica is there, those that waited too, and no other."""

@@ -140,6 +140,13 @@ def test_panels_are_asked_when_no_sample_lies_at_the_edge_of_a_range():
     assert compare.quiet({A: {5050: 0.0}, B: {1251: 0.0}}) == 0.65, "half a millisecond"
 
 
+def test_a_series_that_has_just_begun_is_named_until_its_second_sample():
+    new, known, ended = ((("__name__", name),) for name in ("new", "known", "ended"))
+    found = {new: {90_000: 1.0}, known: {60_000: 1.0, 90_000: 1.0}, ended: {10_000: 1.0}}
+    assert compare.begun(found, 30) == ["new{} has a single sample"]
+    assert compare.begun(found, 90) == []
+
+
 def test_what_is_no_number_can_be_left_out():
     assert compare.numbers({A: {1: math.nan, 2: 1.0}, B: {1: math.nan}}) == {A: {2: 1.0}}
 
