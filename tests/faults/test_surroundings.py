@@ -15,6 +15,8 @@ from tests.lab.wait import settled
 
 UNIT = "linmonitor-prometheus"
 DATA = "/var/lib/linmonitor/prometheus"
+FILLER = f"{DATA}/filler"
+FILL = f"dd if=/dev/zero of={FILLER} bs=4k"
 FLOOD = "127.0.0.1:8043"
 # Prometheus notes its running queries in a file of that many places, taken in turn, and makes each
 # in the file as it is first taken. One that cannot be made is the server's end: SIGBUS.
@@ -122,26 +124,27 @@ def test_log_with_wrong_bytes_costs_what_follows_them_alone(host: Monitor) -> No
 
 
 @pytest.fixture(scope="module")
-def small_disk(host: Monitor) -> str:
-    """Give the server's data a small disk; return a command that fills it."""
+def small_disk(host: Monitor) -> None:
+    """Give the server's data a small disk."""
     host.run(f"systemctl stop {UNIT}")
     host.run(f"mv {DATA} {DATA}.whole; mkdir {DATA}; mount -t tmpfs -o size=64m tmpfs {DATA}")
     host.run(f"cp -a {DATA}.whole/. {DATA}/; chown --reference={DATA}.whole {DATA}")
     host.run(f"chmod --reference={DATA}.whole {DATA}; systemctl start {UNIT}")
     settled("it runs", lambda: samples(host))
-    return f"dd if=/dev/zero of={DATA}/filler bs=4k"
 
 
 @pytest.mark.reliability(
     "Prometheus: a full disk below its samples", "told; all that was stored stays, scraping goes on"
 )
-def test_full_disk_keeps_what_was_stored(host: Monitor, small_disk: str) -> None:
+@pytest.mark.usefixtures("small_disk")
+def test_full_disk_keeps_what_was_stored(host: Monitor) -> None:
     for _ in range(PLACES_FOR_QUERIES):
         known = samples(host)
-    host.run(small_disk)
+    host.run(FILL)
     settled("told", lambda: firing(host, "PrometheusNotIngesting"))
-    host.run(f"rm {DATA}/filler")
+    host.run(f"rm {FILLER}")
     goes_on(host)
+    assert samples(host)[: len(known)] == known
     # What the log got since then lies behind the record that had no room: no start can read it.
     host.run(f"systemctl restart {UNIT}")
     settled("it runs", lambda: samples(host)[: len(known)] == known)
@@ -151,12 +154,13 @@ def test_full_disk_keeps_what_was_stored(host: Monitor, small_disk: str) -> None
     "Prometheus: a start on a full disk",
     "tried until there is room; all that was stored stays, scraping goes on",
 )
-def test_start_on_a_full_disk_is_tried_until_there_is_room(host: Monitor, small_disk: str) -> None:
+@pytest.mark.usefixtures("small_disk")
+def test_start_on_a_full_disk_is_tried_until_there_is_room(host: Monitor) -> None:
     known = samples(host)
-    host.run(f"systemctl stop {UNIT}; rm {DATA}/queries.active; {small_disk}")
+    host.run(f"systemctl stop {UNIT}; rm {DATA}/queries.active; {FILL}")
     host.run(f"systemctl start {UNIT}")
     tries = f"systemctl show --property NRestarts --value {UNIT}"
     settled("tried again", lambda: int(host.run(tries)) > 1)
-    host.run(f"rm {DATA}/filler")
+    host.run(f"rm {FILLER}")
     goes_on(host)
     assert samples(host)[: len(known)] == known
